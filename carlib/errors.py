@@ -1,0 +1,26 @@
+"""Errors a user can act on: each message names the thing at fault and what to do about it.
+
+The command line prints them without a traceback; anything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class CarlibError(Exception):
+    """Base of every error that carlib raises on purpose."""
+
+
+class DataError(CarlibError):
+    """A data set is missing, incomplete, or not in a layout we know."""
+
+
+class PhotoError(CarlibError):
+    """One photo cannot be used: missing, truncated, not an image."""
+
+
+class RecipeError(CarlibError):
+    """A recipe is unknown, or a field of it is."""
+
+
+class RunError(CarlibError):
+    """A run cannot start, continue or be read back."""

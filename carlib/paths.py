@@ -1,0 +1,29 @@
+"""Where carlib keeps things: caches, runs and records.
+
+Three folders, each movable by an environment variable, so that a notebook on Colab, a test and a
+cluster job can share one code path.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_root() -> Path:
+    """Folder of everything that can be made again (decoded photos, the showroom)."""
+    return _folder("CARLIB_CACHE", Path.home() / ".cache" / "carlib")
+
+
+def runs_root() -> Path:
+    """Folder that holds one folder per training run."""
+    return _folder("CARLIB_RUNS", Path("runs"))
+
+
+def results_root() -> Path:
+    """Folder of the records; in a checkout, the committed `data/results`."""
+    return _folder("CARLIB_RESULTS", Path("data") / "results")
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser()
