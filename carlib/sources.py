@@ -1,0 +1,152 @@
+"""Where the bytes of a photo come from: a folder of files, or the parquet files of the Hub.
+
+A source is small and picklable, so that the workers of a DataLoader can each have their own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from carlib.errors import PhotoError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PARQUET_MARK = ".parquet#"
+
+
+class PhotoSource(Protocol):
+    """Reads photos by the `path` column of a catalog."""
+
+    root: Path
+
+    def read(self, path: str) -> bytes:
+        """The encoded photo; raises PhotoError naming it when it cannot be read."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes the encoded photo takes, -1 when it is missing."""
+        ...
+
+
+class FolderSource:
+    """Photos as files; `path` is relative to root, with forward slashes."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"FolderSource({str(self.root)!r})"
+
+    def read(self, path: str) -> bytes:
+        try:
+            return (self.root / path).read_bytes()
+        except OSError as error:
+            raise PhotoError(
+                f"{self.root / path}: cannot be read ({error.strerror}). Restore the photo, or "
+                f"leave it out; `carlib data audit` lists all such photos."
+            ) from error
+
+    def size(self, path: str) -> int:
+        try:
+            return (self.root / path).stat().st_size
+        except OSError:
+            return -1
+
+
+class ParquetSource:
+    """Photos inside parquet files: `path` is "file#photo", the photo a name or a row number.
+
+    A row group is decoded as a whole, so reading in the order of the rows is fast and reading at
+    random is not; the photo cache does the former. The last few groups are kept.
+    """
+
+    groups_kept = 4
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._reset()
+
+    def __repr__(self) -> str:
+        return f"ParquetSource({str(self.root)!r})"
+
+    def __getstate__(self) -> dict:
+        return {"root": self.root}
+
+    def __setstate__(self, state: dict) -> None:
+        self.root = state["root"]
+        self._reset()
+
+    def _reset(self) -> None:
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._rows: dict[str, dict[str, int]] = {}
+        self._groups: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
+
+    def read(self, path: str) -> bytes:
+        data = self._value(path)
+        if data is None:
+            raise PhotoError(
+                f"{self.root / path}: no such photo, or no bytes in its row. Download the file "
+                f"again, or leave the photo out; `carlib data audit` lists all such photos."
+            )
+        return data
+
+    def size(self, path: str) -> int:
+        try:
+            data = self._value(path)
+        except PhotoError:
+            return -1
+        return -1 if data is None else len(data)
+
+    def photo_names(self, file: str) -> list[str]:
+        """Names of a file's photos in row order.
+
+        The names stored beside the bytes where every row has its own, else row numbers.
+        """
+        stored = self._open(file).read(columns=["image.path"]).column("image").combine_chunks()
+        names = stored.field("path").to_pylist()
+        if None in names or len(set(names)) < len(names):
+            return [f"{row:06d}" for row in range(len(names))]
+        return names
+
+    def _open(self, file: str) -> pq.ParquetFile:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if file not in self._files:
+            try:
+                self._files[file] = pq.ParquetFile(self.root / file)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise PhotoError(
+                    f"{self.root / file}: cannot be read as parquet ({error}). Download it again."
+                ) from error
+        return self._files[file]
+
+    def _value(self, path: str) -> bytes | None:
+        """Bytes of one photo, None where the file has no such row or the row no bytes."""
+        stem, _, photo = path.rpartition(PARQUET_MARK)
+        file = stem + PARQUET_MARK[:-1]
+        if file not in self._rows:
+            self._rows[file] = {name: row for row, name in enumerate(self.photo_names(file))}
+        row = self._rows[file].get(photo)
+        if row is None:
+            return None
+        metadata = self._open(file).metadata
+        group = 0
+        while row >= metadata.row_group(group).num_rows:
+            row -= metadata.row_group(group).num_rows
+            group += 1
+        return self._row_group(file, group)[row].as_py()
+
+    def _row_group(self, file: str, group: int) -> pa.Array:
+        key = (file, group)
+        if key not in self._groups:
+            table = self._open(file).read_row_group(group, columns=["image.bytes"])
+            self._groups[key] = table.column("image").combine_chunks().field("bytes")
+            if len(self._groups) > self.groups_kept:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
