@@ -5,6 +5,7 @@ A source is small and picklable, so that the workers of a DataLoader can each ha
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -81,6 +82,7 @@ class ParquetSource:
         self._reset()
 
     def _reset(self) -> None:
+        self._lock = threading.Lock()  # photos are decoded by several threads
         self._files: dict[str, pq.ParquetFile] = {}
         self._rows: dict[str, dict[str, int]] = {}
         self._groups: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
@@ -127,6 +129,10 @@ class ParquetSource:
 
     def _value(self, path: str) -> bytes | None:
         """Bytes of one photo, None where the file has no such row or the row no bytes."""
+        with self._lock:
+            return self._find(path)
+
+    def _find(self, path: str) -> bytes | None:
         stem, _, photo = path.rpartition(PARQUET_MARK)
         file = stem + PARQUET_MARK[:-1]
         if file not in self._rows:

@@ -14,7 +14,7 @@ from carlib.errors import DataError
 if TYPE_CHECKING:
     from carlib.catalog import Catalog
 
-_MODULES = ("devkit",)
+_MODULES = ("catalog_csv", "devkit", "hub", "class_folders")
 
 
 def read_any(root: Path) -> Catalog:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.io
 
-from carlib.catalog import BOX, Catalog
+from carlib.catalog import Catalog
 from carlib.errors import DataError
 from carlib.sources import FolderSource
 
@@ -31,40 +31,43 @@ _ANNOTATIONS = {
 
 
 def detect(root: Path) -> bool:
-    return _find_base(root) is not None
+    """True for anything of Stanford Cars, so that an incomplete copy gets a precise error."""
+    return _base(root) is not None
 
 
 def read(root: Path) -> Catalog:
     """Read the annotations; photos are listed whether or not they are on disk."""
-    base = _find_base(root)
-    if base is None:
-        raise DataError(f"{root}: not found: {LOOKS_FOR}.")
+    base = _base(root) or root
     devkit = _find_devkit(base)
     if devkit is None:
         return _read_single_file(root, base)
-    class_names = _class_names(devkit / "cars_meta.mat", "class_names")
+    class_names = _class_names(devkit / "cars_meta.mat")
     parts = []
     for split in _ANNOTATIONS:
-        annotations = _find_annotations(base, devkit, split)
         photos = _find_photos(base, split)
-        if annotations and photos:
-            rows = _rows(annotations, len(class_names))
-            rows["path"] = [(photos / name).relative_to(root).as_posix() for name in rows["path"]]
-            rows["split"] = split
-            parts.append(rows)
+        if photos is None:
+            continue
+        annotations = _find_annotations(base, devkit, split)
+        if annotations is None:
+            raise DataError(
+                f"{photos}: its annotations are missing. Put {_ANNOTATIONS[split][0]} into "
+                f"{devkit}, or take the folder away to go on without the {split} split."
+            )
+        rows = _rows(annotations, len(class_names))
+        parts.append(rows.assign(path=_paths(rows["path"], photos, root), split=split))
     if not parts:
         raise DataError(
-            f"{root}: found {devkit / 'cars_meta.mat'} but no split is complete. A split needs "
-            f"its photos and its annotations: cars_train/ with cars_train_annos.mat, or cars_test/ "
-            f"with cars_test_annos_withlabels.mat."
+            f"{base}: {devkit / 'cars_meta.mat'} is there but neither cars_train/ nor cars_test/. "
+            f"Unpack the photos of Stanford Cars beside the devkit."
         )
     rows = pd.concat(parts, ignore_index=True)
     return Catalog.from_rows(rows, class_names, "stanford-cars", FolderSource(root))
 
 
-def _find_base(root: Path) -> Path | None:
+def _base(root: Path) -> Path | None:
+    photos = ("cars_train", "cars_test", "car_ims")
     for base in (root, root / "stanford_cars"):
-        if _find_devkit(base) or ((base / "cars_annos.mat").is_file() and _car_ims(base)):
+        if _find_devkit(base) or any((base / folder).is_dir() for folder in photos):
             return base
     return None
 
@@ -87,17 +90,27 @@ def _find_photos(base: Path, split: str) -> Path | None:
     return next((folder for folder in folders if folder.is_dir()), None)
 
 
-def _car_ims(base: Path) -> bool:
-    return (base / "car_ims").is_dir()
+def _paths(names: pd.Series, photos: Path, root: Path) -> list[str]:
+    """Paths relative to root; at least one photo must be there, or we look in the wrong place."""
+    if not any((photos / name).is_file() for name in names):
+        raise DataError(
+            f"{photos}: none of the {len(names)} listed photos is there, not even {names.iloc[0]}. "
+            f"Unpack the photos of Stanford Cars directly into this folder."
+        )
+    return [(photos / name).relative_to(root).as_posix() for name in names]
 
 
 def _read_single_file(root: Path, base: Path) -> Catalog:
     """The older copy: all photos in car_ims/, one cars_annos.mat with a field `test`."""
     annotations = base / "cars_annos.mat"
-    class_names = _class_names(annotations, "class_names")
+    if not (annotations.is_file() and (base / "car_ims").is_dir()):
+        raise DataError(
+            f"{base}: photos of Stanford Cars, but no devkit/cars_meta.mat to tell their classes. "
+            f"Put the devkit beside them (cars_annos.mat fits only photos in car_ims/)."
+        )
+    class_names = _class_names(annotations)
     rows = _rows(annotations, len(class_names), path="relative_im_path")
-    prefix = base.relative_to(root)
-    rows["path"] = [(prefix / path).as_posix() for path in rows["path"]]
+    rows["path"] = _paths(rows["path"], base, root)
     rows["split"] = np.where(rows.pop("test") == 1, "test", "train")
     return Catalog.from_rows(rows, class_names, "stanford-cars", FolderSource(root))
 
@@ -118,8 +131,8 @@ def _load(path: Path, key: str) -> np.ndarray:
     return np.atleast_1d(data[key])
 
 
-def _class_names(path: Path, key: str) -> tuple[str, ...]:
-    return tuple(str(name) for name in _load(path, key))
+def _class_names(path: Path) -> tuple[str, ...]:
+    return tuple(str(name) for name in _load(path, "class_names"))
 
 
 def _rows(file: Path, num_classes: int, path: str = "fname") -> pd.DataFrame:
@@ -127,19 +140,27 @@ def _rows(file: Path, num_classes: int, path: str = "fname") -> pd.DataFrame:
     table = _load(file, "annotations")
     fields = table.dtype.names or ()
     needed = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", path)
+    if path != "fname":
+        needed = (*needed, "class", "test")
     if absent := [field for field in needed if field not in fields]:
         raise DataError(
             f"{file}: its annotations lack {absent} (they have {list(fields)}). Use the file of "
             f"the Stanford Cars devkit."
         )
+    numbers = [field for field in (*needed[:4], "class", "test") if field in fields]
+    try:
+        values = {field: table[field].astype(np.int64) for field in numbers}
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{file}: classes and boxes must be whole numbers ({error}). Download it again."
+        ) from error
     rows = pd.DataFrame({"path": [str(value) for value in table[path]]})
-    for ours, theirs in zip(BOX, needed[:4], strict=True):
-        first = 1 if ours in ("x1", "y1") else 0
-        rows[ours] = table[theirs].astype(np.int64) - first
-    if "class" in fields:
-        rows["label"] = table["class"].astype(np.int64) - 1
-    if "test" in fields:
-        rows["test"] = table["test"].astype(np.int64)
+    rows["x1"], rows["y1"] = values["bbox_x1"] - 1, values["bbox_y1"] - 1
+    rows["x2"], rows["y2"] = values["bbox_x2"], values["bbox_y2"]
+    if "class" in values:
+        rows["label"] = values["class"] - 1
+    if "test" in values:
+        rows["test"] = values["test"]
     _check_rows(file, rows, num_classes)
     return rows
 
