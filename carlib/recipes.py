@@ -1,0 +1,222 @@
+"""A named experiment as data: one flat, frozen dataclass and one registry.
+
+A recipe says everything that decides a result except the data set, so two runs of the same recipe
+and seed on the same catalog end in the same weights on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+from carlib.augment import preset
+from carlib.errors import RecipeError
+from carlib.losses import LOSSES
+from carlib.models import MODELS
+from carlib.sampling import SAMPLERS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str = "base"  # under this name in the registry, in the run folder and in the record
+    note: str = ""  # one line for the reader: what this experiment is
+
+    # photos
+    size: int = 96  # side of a training photo, pixels
+    eval_size: int = 0  # side when scored; 0: as in training
+    start_size: int = 0  # side in the first epochs, growing to `size`; 0: no growing
+    grow_until: float = 0.6  # share of the epochs by which the full size is reached
+    store_size: int = 0  # side at which photos are kept decoded; 0: the larger of the two sizes
+    crop: str = "whole"  # "whole" photo or car's "box"
+    margin: float = 0.0  # share of the box added on every side
+    fit: str = "squash"  # "squash" or "letterbox" into the square
+    statistics: str = "imagenet"  # normalise by "imagenet", "data" (its training part) or "half"
+    grayscale: bool = False  # one channel: paint says nothing about the model
+
+    # augmentation
+    augment: str = "standard"  # a preset of carlib.augment
+    augment_on: str = "auto"  # "cpu" (albumentations), "gpu" (kornia), "auto" (gpu where there is)
+    mixup: float = 0.0  # alpha of MixUp; 0: off
+    cutmix: float = 0.0  # alpha of CutMix; 0: off
+    mix_probability: float = 1.0  # share of the batches that are mixed
+    mix_until: float = 1.0  # share of the epochs after which mixing stops
+
+    # network and objective
+    model: str = "simple_resnet"  # a name in carlib.models
+    loss: str = "cross_entropy"  # cross_entropy, focal, class_balanced, logit_adjusted
+    smoothing: float = 0.1  # label smoothing
+    gamma: float = 2.0  # focal exponent
+    sampler: str = "shuffle"  # "shuffle" or "balanced" (every class equally likely)
+
+    # optimization
+    epochs: int = 30
+    batch_size: int = 64  # photos per optimizer step, over all processes
+    accumulate: int = 1  # pieces a batch is divided into when memory is short
+    optimizer: str = "adamw"  # adamw, adam or sgd (Nesterov, momentum .9)
+    lr: float = 1e-3  # the highest learning rate of the schedule
+    weight_decay: float = 0.05  # not applied to biases and norms
+    schedule: str = "one_cycle"  # one_cycle, cosine, step, plateau or constant
+    warmup: float = 0.1  # share of the steps with rising learning rate (one_cycle and cosine)
+    step_epochs: int = 7  # step: epochs between two drops
+    step_factor: float = 0.1  # step and plateau: what a drop multiplies by
+    plateau_patience: int = 3  # plateau: epochs without improvement before a drop
+    clip: float = 1.0  # largest gradient norm; 0: no clipping
+    ema: float = 0.0  # decay of averaged weights per step; 0: off
+    precision: str = "auto"  # "no", "fp16", "bf16", or "auto": bf16 on a GPU that has it, else no
+    compile: bool = False  # torch.compile the network
+
+    # stopping and choosing
+    monitor: str = "accuracy"  # val metric that chooses the best weights: accuracy, macro_f1, loss
+    patience: int = 0  # epochs without improvement before stopping; 0: never stop early
+    min_change: float = 0.0  # smaller improvements do not count
+    eval_every: int = 1  # epochs between two looks at val
+    flip_eval: bool = False  # score the mean of a photo and its mirror image
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        preset(self.augment)
+        _known("model", self.model, MODELS)
+        _known("loss", self.loss, LOSSES)
+        _known("sampler", self.sampler, SAMPLERS)
+        _known("optimizer", self.optimizer, ("adamw", "adam", "sgd"))
+        _known("schedule", self.schedule, ("one_cycle", "cosine", "step", "plateau", "constant"))
+        _known("statistics", self.statistics, ("imagenet", "data", "half"))
+        _known("augment_on", self.augment_on, ("auto", "cpu", "gpu"))
+        _known("precision", self.precision, ("auto", "no", "fp16", "bf16"))
+        _known("monitor", self.monitor, ("accuracy", "macro_f1", "loss"))
+        for field in ("size", "epochs", "batch_size", "accumulate", "eval_every"):
+            if getattr(self, field) < 1:
+                raise RecipeError(f"{field} is {getattr(self, field)}; it must be 1 or more")
+
+    @property
+    def scored_size(self) -> int:
+        """Side of a photo when scored, pixels."""
+        return self.eval_size or self.size
+
+    @property
+    def kept_size(self) -> int:
+        """Side at which photos are kept decoded, pixels."""
+        return self.store_size or max(self.size, self.scored_size)
+
+    def size_at(self, epoch: int) -> int:
+        """Side of the training photos in an epoch (0-based): grows in steps of 16 pixels."""
+        if not self.start_size or self.start_size >= self.size:
+            return self.size
+        done = epoch / max(1.0, self.grow_until * self.epochs)
+        grown = self.start_size + (self.size - self.start_size) * min(1.0, done)
+        return min(self.size, int(grown) // 16 * 16)
+
+    def but(self, **changes: object) -> Recipe:
+        """A copy with some fields changed; an unknown field or a wrong type is an error."""
+        return recipe_from_dict(asdict(self) | changes)
+
+    def to_json(self) -> str:
+        """All fields as JSON, in the order they are declared."""
+        return json.dumps(asdict(self), indent=2)
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything but name and note, which change nothing."""
+        content = {k: v for k, v in asdict(self).items() if k not in ("name", "note")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known(field: str, value: str, choices) -> None:
+    if value not in choices:
+        raise RecipeError(f"{field} is {value!r}; known: {', '.join(choices)}")
+
+
+def recipe_from_dict(values: dict[str, object]) -> Recipe:
+    """A recipe from plain values; an unknown field or a value of another type is named."""
+    types = {f.name: type(f.default) for f in fields(Recipe)}
+    for name, value in values.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; fields are {', '.join(types)}"
+            raise RecipeError(f"unknown recipe field {name!r}{hint}")
+        whole_number = types[name] is float and type(value) is int
+        if type(value) is not types[name] and not whole_number:
+            raise RecipeError(
+                f"recipe field {name!r} is {value!r}; it must be of type {types[name].__name__}"
+            )
+    return Recipe(**{k: types[k](v) for k, v in values.items()})
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """A recipe from the JSON that `Recipe.to_json` wrote."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"not a recipe: {error}") from None
+    if not isinstance(values, dict):
+        raise RecipeError("not a recipe: expected a JSON object of fields")
+    return recipe_from_dict(values)
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def _add(name: str, base: str | None = None, **changes: object) -> None:
+    start = RECIPES[base] if base else Recipe()
+    RECIPES[name] = start.but(name=name, **changes)
+
+
+def recipe(name: str, **changes: object) -> Recipe:
+    """A named recipe, with some fields changed; `RecipeError` lists near names."""
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=3) or list(RECIPES)
+        raise RecipeError(f"unknown recipe {name!r}; known: {', '.join(near)}")
+    return RECIPES[name].but(**changes) if changes else RECIPES[name]
+
+
+# The three plain CNNs of study S3. The third reached .723 there only because augmented copies of
+# the same photo lay on both sides of its split.
+_add("cnn3", note="S3: three convolutions, nothing else", model="cnn3", augment="none",
+     size=96, smoothing=0.0, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="constant",
+     epochs=40, clip=0.0)  # fmt: skip
+_add("cnn4", "cnn3", note="S3: four convolutions, batch norm, dropout", model="cnn4",
+     augment="light")  # fmt: skip
+_add("cnn_advanced", "cnn3", note="S3: greyscale, global pooling, AdamW (leak removed)",
+     model="cnn_advanced", grayscale=True, size=160, augment="study3", optimizer="adamw",
+     weight_decay=0.01, schedule="plateau")  # fmt: skip
+
+# Study S1: its method, our split, and the best weights really restored.
+_add("s1", note="S1: from scratch with MixUp and balanced sampling", model="simple_resnet_s1",
+     size=224, store_size=256, augment="study1", mixup=0.4, mix_probability=0.5,
+     sampler="balanced", smoothing=0.05, lr=1e-3, weight_decay=1e-4, epochs=70, batch_size=32,
+     monitor="loss", patience=5, min_change=1e-3)  # fmt: skip
+
+# Study S0: two networks, two losses. The learning rate is the peak of its one-cycle (10 × 2e-4).
+_add("resnet_ce", note="S0: SimpleResNet, cross-entropy with smoothing", model="simple_resnet",
+     size=224, augment="compcars", crop="box", margin=0.1, smoothing=0.1, lr=2e-3,
+     weight_decay=2e-5, warmup=0.3, epochs=45, batch_size=64, clip=0.0)  # fmt: skip
+_add("resnet_focal", "resnet_ce", note="S0: SimpleResNet, focal loss, no smoothing", loss="focal",
+     smoothing=0.0)  # fmt: skip
+_add("resnet_large_ce", "resnet_ce", note="S0: SimpleResNetLarge, cross-entropy",
+     model="simple_resnet_large")  # fmt: skip
+_add("resnet_large_focal", "resnet_focal", note="S0: SimpleResNetLarge, focal loss",
+     model="simple_resnet_large")  # fmt: skip
+
+# Ours. Paint carries no information, so photos are grey; crops make 6,600 photos go further; the
+# side grows during training because early epochs learn as much from small photos.
+_add("scratch_best", note="ours on a GPU: grey, crops, MixUp and CutMix, long one-cycle, EMA",
+     model="simple_resnet", size=192, eval_size=224, store_size=256, start_size=96,
+     augment="strong", grayscale=True, mixup=0.2, cutmix=1.0, mix_probability=0.5, mix_until=0.9,
+     lr=2e-3, weight_decay=0.05, epochs=300, batch_size=128, ema=0.999, eval_every=5,
+     flip_eval=True)  # fmt: skip
+_add("scratch_cpu", "scratch_best", note="ours on two CPU cores in two hours",
+     model="simple_resnet_slim", size=96, eval_size=112, store_size=128, start_size=64,
+     augment="scratch_cpu", mixup=0.0, cutmix=1.0, epochs=120, batch_size=64,
+     eval_every=2)  # fmt: skip
+
+
+def quick(chosen: Recipe, epochs: int = 6, size: int = 64) -> Recipe:
+    """The same method on a budget that a laptop has: fewer epochs, smaller photos."""
+    return dataclasses.replace(
+        chosen, epochs=min(epochs, chosen.epochs), size=min(size, chosen.size), eval_size=0,
+        start_size=0, store_size=min(size * 8 // 7, chosen.kept_size), patience=0,
+        eval_every=1,
+    )  # fmt: skip

@@ -1,0 +1,542 @@
+"""One training loop for every recipe.
+
+Read it from `train` downwards. All randomness is a function of (seed, epoch, step), never of a
+generator that remembers: so what a run does after being killed and resumed is, to the last bit on
+a CPU, what it would have done anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from carlib.augment import Mixing, cpu_pipeline, gpu_pipeline, preset
+from carlib.catalog import Catalog
+from carlib.errors import RunError
+from carlib.evaluation import predict, quick_metrics
+from carlib.losses import make_loss
+from carlib.models import count_parameters
+from carlib.photos import Framing, PhotoStore
+from carlib.records import (
+    Checkpoint,
+    Run,
+    load_tensors,
+    make_network,
+    save_tensors,
+    write_atomically,
+)
+from carlib.recipes import Recipe
+from carlib.sampling import Batches, seed_of
+
+STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as OpenCV and Pillow use
+NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
+
+
+def load_or_train(chosen: Recipe, catalog: Catalog, folder: Path | str | None = None, **options):
+    """Load the checkpoint of this recipe and catalog, or train it; says aloud which of the two.
+
+    Returns `(checkpoint, run)`. Options go to `train`.
+    """
+    run = Run.of(chosen, catalog, folder)
+    if run.finished:
+        print(f"loaded {run.folder.name} (trained earlier; delete the folder to train again)")
+    else:
+        begun = "resuming" if run.state.exists() else "training"
+        print(f"{begun} {run.folder.name}")
+        run = train(chosen, catalog, folder, **options)
+    return Checkpoint.load(run.best), run
+
+
+def train(
+    chosen: Recipe,
+    catalog: Catalog,
+    folder: Path | str | None = None,
+    *,
+    progress: bool = True,
+    profile: bool = False,
+    workers: int | None = None,
+) -> Run:
+    """Train a recipe on the splits "train" and "val" of a catalog, resuming what was begun.
+
+    Gives the finished run; its `best.safetensors` holds the weights of the best val epoch.
+    `profile` writes a trace of twenty steps for TensorBoard. Raises `RunError` when the loss is no
+    longer finite, when the folder is in use, or when memory does not suffice for a single photo.
+    """
+    run = Run.of(chosen, catalog, folder)
+    if run.finished:
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run.folder / "lock", timeout=0):
+            write_atomically(run.folder / "recipe.json", chosen.to_json())
+            Trainer(run, catalog, progress, workers).fit(profile)
+    except Timeout:
+        raise RunError(f"{run.folder}: another process is training here; wait for it") from None
+    return run
+
+
+# --- photos on their way to the network ---------------------------------------------------------
+
+
+class TrainingPhotos(Dataset):
+    """Batches of augmented uint8 photos; asked for by (epoch seed, positions), hence stateless."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe) -> None:
+        self.store, self.recipe = store, chosen
+        self._pipelines: dict[int, Any] = {}
+
+    def __getitems__(self, tickets: list[tuple[int, int, int]]) -> torch.Tensor:
+        """Photos (batch, size, size, 3) uint8 for tickets (position, size, seed)."""
+        return torch.from_numpy(np.stack([self._photo(*ticket) for ticket in tickets]))
+
+    def _photo(self, position: int, size: int, seed: int) -> np.ndarray:
+        if size not in self._pipelines:
+            self._pipelines[size] = cpu_pipeline(preset(self.recipe.augment), size)
+        return self._pipelines[size](np.asarray(self.store.pixels[position]), seed)
+
+
+class CpuLoader:
+    """Augments in worker processes (albumentations) and hands over uint8 batches."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, workers: int):
+        self.device, self.seed, self.recipe = device, chosen.seed, chosen
+        self.tickets: list[list[tuple[int, int, int]]] = []
+        self.loader = DataLoader(
+            TrainingPhotos(store, chosen),
+            batch_sampler=self.tickets,
+            collate_fn=_as_is,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=False,
+        )
+
+    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
+        size = self.recipe.size_at(epoch)
+        self.tickets[:] = [
+            [(int(p), size, seed_of(self.seed, epoch, step, i) % 2**32) for i, p in enumerate(ps)]
+            for step, ps in enumerate(batches)
+        ]
+        for photos in self.loader:
+            photos = photos.to(self.device, non_blocking=True)
+            yield photos.permute(0, 3, 1, 2).float().div_(255)
+
+
+class GpuLoader:
+    """Holds every training photo on the GPU as uint8 and augments there (kornia)."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, used: np.ndarray):
+        self.device, self.recipe = device, chosen
+        self.where = np.full(len(store.pixels), -1)
+        self.where[used] = np.arange(len(used))
+        self.pixels = torch.from_numpy(np.ascontiguousarray(store.pixels[used])).to(device)
+        self._pipelines: dict[int, torch.nn.Module] = {}
+
+    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
+        size = self.recipe.size_at(epoch)
+        if size not in self._pipelines:
+            self._pipelines[size] = gpu_pipeline(preset(self.recipe.augment), size)
+        for step, positions in enumerate(batches):
+            rows = torch.from_numpy(self.where[positions]).to(self.device)
+            photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
+            torch.manual_seed(seed_of(self.recipe.seed, epoch, step, 1))
+            yield self._pipelines[size](photos)
+
+
+def _as_is(batch: torch.Tensor) -> torch.Tensor:
+    return batch
+
+
+class Normalize(torch.nn.Module):
+    """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1."""
+
+    def __init__(self, mean, std, grayscale: bool = False) -> None:
+        super().__init__()
+        if grayscale:  # the luma of the mean; the mean of the deviations, as channels agree
+            mean, std = (float(np.dot(GRAY, mean)),), (float(np.mean(std)),)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("gray", torch.tensor(GRAY).view(1, 3, 1, 1) if grayscale else None)
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        if self.gray is not None:
+            photos = (photos * self.gray).sum(1, keepdim=True)
+        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+# --- the loop -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """All that must survive a kill besides tensors. Everything here is plain JSON."""
+
+    epoch: int = 0  # epochs completed
+    step: int = 0  # optimizer steps completed
+    best: float = -math.inf  # best monitored value so far, larger is better
+    best_epoch: int = -1
+    stale: int = 0  # looks at val since the best one, for early stopping
+    drops: int = 0  # plateau: learning-rate drops so far
+    since_drop: int = 0  # plateau: looks without improvement since the last drop
+    accumulate: int = 1  # pieces a batch is divided into
+    seconds: float = 0.0  # time spent, over all sessions of this run
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Holds one training's pieces together; `fit` is the loop, the rest are its steps."""
+
+    def __init__(self, run: Run, catalog: Catalog, progress: bool, workers: int | None) -> None:
+        from accelerate import Accelerator
+
+        self.run, self.recipe, self.show = run, run.recipe, progress
+        self.accelerator = Accelerator(mixed_precision=_precision(self.recipe))
+        self.device = self.accelerator.device
+        framing = Framing(
+            self.recipe.kept_size, self.recipe.crop, self.recipe.margin, self.recipe.fit
+        )
+        self.store = PhotoStore.open(catalog, framing, progress)
+        self.used = self.store.positions("train")
+        self.held_out = self.store.positions("val")
+        for split, positions in (("train", self.used), ("val", self.held_out)):
+            if not len(positions):
+                raise RunError(f"{catalog.name}: no photo in split {split!r}; split it first")
+        labels = self.store.labels[self.used]
+        self.batches = Batches(
+            labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler
+        )
+        self.loader = self._make_loader(workers)
+        self.class_names = catalog.class_names
+        mean, std = STATISTICS.get(self.recipe.statistics) or self.store.statistics(self.used)
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.normalize = Normalize(mean, std, self.recipe.grayscale).to(self.device)
+        counts = np.bincount(labels, minlength=catalog.num_classes)
+        self.loss = make_loss(self.recipe.loss, counts, self.recipe.smoothing, self.recipe.gamma)
+        self.loss.to(self.device)
+        self.mixing = (
+            Mixing(self.recipe.mixup, self.recipe.cutmix, self.recipe.mix_probability,
+                   catalog.num_classes)
+            if self.recipe.mixup or self.recipe.cutmix
+            else None
+        )  # fmt: skip
+        self._make_network(catalog.num_classes)
+        self.done = Progress(accumulate=self.recipe.accumulate)
+
+    def _make_loader(self, workers: int | None) -> CpuLoader | GpuLoader:
+        wanted = self.recipe.augment_on
+        if wanted == "auto":
+            wanted = "gpu" if self.device.type == "cuda" else "cpu"
+        if wanted == "gpu":
+            return GpuLoader(self.store, self.recipe, self.device, self.used)
+        workers = (4 if self.device.type == "cuda" else 1) if workers is None else workers
+        return CpuLoader(self.store, self.recipe, self.device, workers)
+
+    def _make_network(self, num_classes: int) -> None:
+        from timm.utils import ModelEmaV3
+
+        torch.manual_seed(seed_of(self.recipe.seed))
+        model = make_network(self.recipe, num_classes).to(self.device)
+        model = model.to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(self.recipe, model)
+        self.raw = model
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        if self.recipe.compile:
+            self.model = torch.compile(self.model)
+        self.ema = (
+            ModelEmaV3(model, decay=self.recipe.ema, use_warmup=True) if self.recipe.ema else None
+        )
+
+    @property
+    def scored(self) -> torch.nn.Module:
+        """The network that is scored and kept: the averaged one where there is one."""
+        return self.ema.module if self.ema else self.raw
+
+    def fit(self, profile: bool = False) -> None:
+        """Epochs until the recipe's end, early stopping, or an error; then the summary."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._resume()
+        with SummaryWriter(self.run.folder / "tensorboard", purge_step=self.done.epoch) as board:
+            while self.done.epoch < self.recipe.epochs and not self._should_stop():
+                started = time.perf_counter()
+                row = {"epoch": self.done.epoch + 1, "lr": self.lr(self.done.step)}
+                row |= self._train_epoch(self.done.epoch, profile and self.done.epoch == 0)
+                self.done.epoch += 1
+                if self.done.epoch % self.recipe.eval_every == 0 or self._is_last():
+                    row |= self._validate()
+                row["seconds"] = time.perf_counter() - started
+                self.done.seconds += row["seconds"]
+                self._keep(row)
+                for key, value in row.items():
+                    board.add_scalar(key, value, self.done.epoch)
+                self._say(row)
+        self._finish()
+
+    def _is_last(self) -> bool:
+        return self.done.epoch >= self.recipe.epochs
+
+    def _should_stop(self) -> bool:
+        return 0 < self.recipe.patience <= self.done.stale
+
+    def _train_epoch(self, epoch: int, profile: bool) -> dict[str, float]:
+        self.raw.train()
+        batches = self.batches.epoch(epoch)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        shares = [batch[rank::world] for batch in batches]
+        mixes = self.mixing and epoch < self.recipe.mix_until * self.recipe.epochs
+        labels = self.store.labels[self.used]
+        totals = torch.zeros(3, device=self.device)  # loss × photos, correct, photos
+        bar = tqdm(total=len(shares), desc=f"epoch {epoch + 1}/{self.recipe.epochs}", leave=False,
+                   disable=not self.show)  # fmt: skip
+        photos_of = self.loader.epoch(epoch, [self.used[share] for share in shares])
+        with bar, _profiler(self.run.folder if profile else None) as tick:
+            for step, (photos, share) in enumerate(zip(photos_of, shares, strict=True)):
+                targets = torch.from_numpy(labels[share]).to(self.device)
+                photos = self.normalize(photos)
+                if mixes:
+                    seed = seed_of(self.recipe.seed, epoch, step, 2)
+                    photos, targets = self.mixing(photos, targets, seed)
+                totals += self._step(photos, targets, seed_of(self.recipe.seed, epoch, step, 3))
+                if step % NAN_CHECK == 0 or step == len(shares) - 1:
+                    self._check(totals)
+                bar.update()
+                tick()
+        loss, correct, seen = self.accelerator.reduce(totals).tolist()
+        return {
+            "train_loss": loss / seen,
+            "train_accuracy": correct / seen,
+            "size": self.recipe.size_at(epoch),
+        }
+
+    def _step(self, photos: torch.Tensor, targets: torch.Tensor, seed: int) -> torch.Tensor:
+        """One optimizer step; halves the pieces and tries again when memory runs out."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(self.done.step)
+        while True:
+            try:
+                torch.manual_seed(seed)  # dropout
+                totals = self._backward(photos, targets)
+                break
+            except torch.OutOfMemoryError:
+                if self.done.accumulate >= len(photos):
+                    raise RunError("out of memory with a single photo; use a smaller size") from None
+                self.done.accumulate *= 2
+                print(
+                    f"out of memory: going on with pieces of {len(photos) // self.done.accumulate} "
+                    f"photos, {self.done.accumulate} to a step"
+                )
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.done.step += 1
+        if self.ema:
+            self.ema.update(self.raw, step=self.done.step)
+        return totals
+
+    def _backward(self, photos: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Gradients of a batch, piece by piece; (loss × photos, correct, photos)."""
+        self.optimizer.zero_grad(set_to_none=True)
+        totals = torch.zeros(3, device=self.device)
+        pieces = list(zip(photos.chunk(self.done.accumulate), targets.chunk(self.done.accumulate),
+                          strict=True))  # fmt: skip
+        for number, (piece, wanted) in enumerate(pieces):
+            last = number == len(pieces) - 1
+            sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
+            with sync, self.accelerator.autocast():
+                logits = self.model(piece)
+                loss = self.loss(logits, wanted)
+                self.accelerator.backward(loss * (len(piece) / len(photos)))
+            with torch.no_grad():
+                correct = _correct(logits, wanted)
+                totals += torch.stack([loss.detach() * len(piece), correct, _count(piece)])
+        return totals
+
+    def lr(self, step: int) -> float:
+        """Learning rate of an optimizer step (0-based)."""
+        if self.recipe.schedule == "plateau":
+            return self.recipe.lr * self.recipe.step_factor**self.done.drops
+        total = self.recipe.epochs * len(self.batches)
+        return self.recipe.lr * lr_factor(self.recipe, step / max(1, total - 1), len(self.batches), step)
+
+    def _validate(self) -> dict[str, float]:
+        logits = predict(
+            self.scored, self.store, self.held_out, self.normalize, self.recipe, self.device
+        )
+        found = quick_metrics(logits, self.store.labels[self.held_out], self.recipe.smoothing)
+        self._judge(found)
+        return {f"val_{key}": value for key, value in found.items()}
+
+    def _judge(self, found: dict[str, float]) -> None:
+        """Keep the weights if this is the best val score so far; count the looks if not."""
+        value = found[self.recipe.monitor] * (-1 if self.recipe.monitor == "loss" else 1)
+        if value > self.done.best + self.recipe.min_change or self.done.best_epoch < 0:
+            self.done.best, self.done.best_epoch = value, self.done.epoch
+            self.done.stale = self.done.since_drop = 0
+            self._save_weights(self.run.best)
+            return
+        self.done.stale += 1
+        self.done.since_drop += 1
+        if self.done.since_drop > self.recipe.plateau_patience:
+            self.done.drops, self.done.since_drop = self.done.drops + 1, 0
+
+    # --- keeping and resuming ---
+
+    def _save_weights(self, path: Path) -> None:
+        about = {
+            "recipe": self.recipe.to_json(),
+            "class_names": list(self.class_names),
+            "mean": self.mean,
+            "std": self.std,
+            "epoch": self.done.epoch,
+        }
+        if self.accelerator.is_main_process:
+            save_tensors(path, self.scored.state_dict(), about)
+
+    def _keep(self, row: dict[str, float]) -> None:
+        self.done.history.append(row)
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"model.{k}": v for k, v in self.raw.state_dict().items()}
+        if self.ema:
+            tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()
+                        if v is not None}  # fmt: skip
+        save_tensors(self.run.state, tensors, {"done": vars(self.done)})
+        self.run.write_history(self.done.history)
+
+    def _resume(self) -> None:
+        if not self.run.state.exists():
+            return
+        tensors, about = load_tensors(self.run.state)
+        self.done = Progress(**about["done"])
+        self.raw.load_state_dict(_under(tensors, "model."))
+        if self.ema:
+            self.ema.module.load_state_dict(_under(tensors, "ema."))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in _under(tensors, "optimizer.").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+    def _check(self, totals: torch.Tensor) -> None:
+        if not torch.isfinite(totals[0]):
+            raise RunError(
+                f"{self.run.folder}: the loss is no longer a number at step {self.done.step}; lower "
+                f"lr ({self.recipe.lr}), set clip, or use precision 'no'. The last whole epoch is kept."
+            )
+
+    def _finish(self) -> None:
+        self._save_weights(self.run.last)
+        if not self.accelerator.is_main_process:
+            return
+        photos = self.done.step * self.batches.batch_size
+        best = next(r for r in self.done.history if r["epoch"] == self.done.best_epoch)
+        summary = {
+            "epochs": self.done.epoch,
+            "best_epoch": self.done.best_epoch,
+            "best": {k: v for k, v in best.items() if k.startswith("val_")},
+            "seconds": self.done.seconds,
+            "photos_seen": photos,
+            "parameters": count_parameters(self.raw),
+            "left_out": self.store.left_out,
+        }
+        write_atomically(self.run.folder / "finished.json", json.dumps(summary, indent=1))
+        self.run.state.unlink(missing_ok=True)
+
+    def _say(self, row: dict[str, float]) -> None:
+        if not self.show or not self.accelerator.is_main_process:
+            return
+        shown = f"epoch {row['epoch']:3d}  loss {row['train_loss']:.3f}"
+        if "val_accuracy" in row:
+            shown += f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {self.done.best_epoch})"
+        tqdm.write(f"{shown}  {row['seconds']:.0f} s")
+
+
+def _precision(chosen: Recipe) -> str:
+    if chosen.precision != "auto":
+        return chosen.precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def make_optimizer(chosen: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a recipe; no weight decay on biases and norms."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": chosen.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if chosen.optimizer == "sgd":
+        return torch.optim.SGD(groups, chosen.lr, momentum=0.9, nesterov=True)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[chosen.optimizer]
+    return kind(groups, chosen.lr)
+
+
+def lr_factor(chosen: Recipe, done: float, steps_per_epoch: int = 1, step: int = 0) -> float:
+    """Learning rate relative to its peak when a share `done` (0…1) of the steps is behind.
+
+    "one_cycle" (Smith 2018, arXiv:1803.09820) starts at 1/25 and ends at nothing, both ways along
+    a cosine; "cosine" warms up linearly; "step" drops every `step_epochs`.
+    """
+    if chosen.schedule == "constant":
+        return 1.0
+    if chosen.schedule == "step":
+        return chosen.step_factor ** (step // (steps_per_epoch * chosen.step_epochs))
+    rising = done / chosen.warmup if chosen.warmup and done < chosen.warmup else 1.0
+    if rising < 1.0:
+        if chosen.schedule == "cosine":
+            return max(rising, 0.01)
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * rising)) / 2
+    falling = (done - chosen.warmup) / max(1e-9, 1 - chosen.warmup)
+    return max(1e-4, (1 + math.cos(math.pi * min(1.0, falling))) / 2)
+
+
+def _correct(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Photos classified right; on a mixed batch, the share of each photo that its answer covers."""
+    answers = logits.argmax(1)
+    if targets.ndim == 1:
+        return (answers == targets).float().sum()
+    return targets.gather(1, answers[:, None]).float().sum()
+
+
+def _count(piece: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(float(len(piece)), device=piece.device)
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _profiler(folder: Path | None):
+    """Twenty steps traced for TensorBoard when a folder is given; yields what to call per step."""
+    if folder is None:
+        yield lambda: None
+        return
+    from torch.profiler import profile, schedule, tensorboard_trace_handler
+
+    handler = tensorboard_trace_handler(str(folder / "profile"))
+    with profile(schedule=schedule(wait=1, warmup=2, active=20), on_trace_ready=handler) as prof:
+        yield prof.step
