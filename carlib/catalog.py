@@ -241,6 +241,8 @@ class Catalog:
         the root and the classes are those of the rows.
         """
         path = Path(path)
+        if path.suffix.lower() != ".csv":
+            raise DataError(f"{path}: a catalog is written as .csv; give the file that ending.")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
         about = {
