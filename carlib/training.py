@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from carlib.augment import Mixing, cpu_pipeline, gpu_pipeline, preset
+from carlib.augment import STATISTICS, Mixing, Normalize, cpu_pipeline, gpu_pipeline, preset
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict, quick_metrics
 from carlib.losses import make_loss
 from carlib.models import count_parameters
 from carlib.photos import Framing, PhotoStore
+from carlib.recipes import Recipe
 from carlib.records import (
     Checkpoint,
     Run,
@@ -38,14 +38,8 @@ from carlib.records import (
     save_tensors,
     write_atomically,
 )
-from carlib.recipes import Recipe
 from carlib.sampling import Batches, seed_of
 
-STATISTICS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as OpenCV and Pillow use
 NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
 
 
@@ -124,7 +118,7 @@ class CpuLoader:
             collate_fn=_as_is,
             num_workers=workers,
             pin_memory=device.type == "cuda",
-            persistent_workers=False,
+            persistent_workers=workers > 0,
         )
 
     def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
@@ -163,23 +157,6 @@ class GpuLoader:
 
 def _as_is(batch: torch.Tensor) -> torch.Tensor:
     return batch
-
-
-class Normalize(torch.nn.Module):
-    """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1."""
-
-    def __init__(self, mean, std, grayscale: bool = False) -> None:
-        super().__init__()
-        if grayscale:  # the luma of the mean; the mean of the deviations, as channels agree
-            mean, std = (float(np.dot(GRAY, mean)),), (float(np.mean(std)),)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        self.register_buffer("gray", torch.tensor(GRAY).view(1, 3, 1, 1) if grayscale else None)
-
-    def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        if self.gray is not None:
-            photos = (photos * self.gray).sum(1, keepdim=True)
-        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 # --- the loop -----------------------------------------------------------------------------------
@@ -337,7 +314,9 @@ class Trainer:
                 break
             except torch.OutOfMemoryError:
                 if self.done.accumulate >= len(photos):
-                    raise RunError("out of memory with a single photo; use a smaller size") from None
+                    raise RunError(
+                        "out of memory with a single photo; use a smaller size"
+                    ) from None
                 self.done.accumulate *= 2
                 print(
                     f"out of memory: going on with pieces of {len(photos) // self.done.accumulate} "
@@ -375,8 +354,8 @@ class Trainer:
         """Learning rate of an optimizer step (0-based)."""
         if self.recipe.schedule == "plateau":
             return self.recipe.lr * self.recipe.step_factor**self.done.drops
-        total = self.recipe.epochs * len(self.batches)
-        return self.recipe.lr * lr_factor(self.recipe, step / max(1, total - 1), len(self.batches), step)
+        done = step / max(1, self.recipe.epochs * len(self.batches) - 1)
+        return self.recipe.lr * lr_factor(self.recipe, done)
 
     def _validate(self) -> dict[str, float]:
         logits = predict(
@@ -443,8 +422,9 @@ class Trainer:
     def _check(self, totals: torch.Tensor) -> None:
         if not torch.isfinite(totals[0]):
             raise RunError(
-                f"{self.run.folder}: the loss is no longer a number at step {self.done.step}; lower "
-                f"lr ({self.recipe.lr}), set clip, or use precision 'no'. The last whole epoch is kept."
+                f"{self.run.folder}: the loss is no longer a number at step {self.done.step}; "
+                f"lower lr ({self.recipe.lr}), set clip, or use precision 'no'. "
+                f"The last whole epoch is kept."
             )
 
     def _finish(self) -> None:
@@ -470,7 +450,9 @@ class Trainer:
             return
         shown = f"epoch {row['epoch']:3d}  loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
-            shown += f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {self.done.best_epoch})"
+            shown += (
+                f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {self.done.best_epoch})"
+            )
         tqdm.write(f"{shown}  {row['seconds']:.0f} s")
 
 
@@ -494,7 +476,7 @@ def make_optimizer(chosen: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
     return kind(groups, chosen.lr)
 
 
-def lr_factor(chosen: Recipe, done: float, steps_per_epoch: int = 1, step: int = 0) -> float:
+def lr_factor(chosen: Recipe, done: float) -> float:
     """Learning rate relative to its peak when a share `done` (0…1) of the steps is behind.
 
     "one_cycle" (Smith 2018, arXiv:1803.09820) starts at 1/25 and ends at nothing, both ways along
@@ -503,7 +485,7 @@ def lr_factor(chosen: Recipe, done: float, steps_per_epoch: int = 1, step: int =
     if chosen.schedule == "constant":
         return 1.0
     if chosen.schedule == "step":
-        return chosen.step_factor ** (step // (steps_per_epoch * chosen.step_epochs))
+        return chosen.step_factor ** int(done * chosen.epochs / chosen.step_epochs)
     rising = done / chosen.warmup if chosen.warmup and done < chosen.warmup else 1.0
     if rising < 1.0:
         if chosen.schedule == "cosine":
