@@ -2,7 +2,8 @@
 
 A preset says *what* may happen to a photo. `cpu_pipeline` turns one uint8 photo into one uint8
 photo inside a loader's worker; `gpu_pipeline` turns a float batch that already lies on the GPU.
-MixUp and CutMix work on whole batches and come from timm (`Mixing`).
+MixUp and CutMix work on whole batches and come from timm (`Mixing`). `Normalize` is the last
+step before the network, in training and in scoring alike.
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ import numpy as np
 import torch
 
 from carlib.errors import RecipeError
+
+STATISTICS = {  # mean and standard deviation of red, green and blue in 0…1
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+GRAY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as OpenCV and Pillow use
 
 
 @dataclass(frozen=True)
@@ -124,9 +131,7 @@ def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.nd
             )
         )
     elif wanted.colors:  # no saturation, no hue: a look-up table does, four times faster
-        steps.append(
-            A.RandomBrightnessContrast(wanted.brightness, wanted.contrast, p=wanted.color)
-        )
+        steps.append(A.RandomBrightnessContrast(wanted.brightness, wanted.contrast, p=wanted.color))
     if wanted.blur:
         steps.append(A.GaussianBlur(blur_limit=(3, 3), p=wanted.blur))
     if wanted.gray:
@@ -213,6 +218,23 @@ class Mixing:
             return self._mix(photos, labels)
         finally:
             np.random.set_state(state)  # noqa: NPY002
+
+
+class Normalize(torch.nn.Module):
+    """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1."""
+
+    def __init__(self, mean, std, grayscale: bool = False) -> None:
+        super().__init__()
+        if grayscale:  # the luma of the mean; the mean of the deviations, as channels agree
+            mean, std = (float(np.dot(GRAY, mean)),), (float(np.mean(std)),)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("gray", torch.tensor(GRAY).view(1, 3, 1, 1) if grayscale else None)
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        if self.gray is not None:
+            photos = (photos * self.gray).sum(1, keepdim=True)
+        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
 def describe(name: str) -> dict[str, object]:

@@ -303,4 +303,6 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def command_line() -> str:
     """The command that is running, without this machine's paths."""
-    return " ".join([Path(sys.argv[0]).name, *(Path(a).name if "/" in a else a for a in sys.argv[1:])])
+    return " ".join(
+        [Path(sys.argv[0]).name, *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
+    )
