@@ -369,9 +369,9 @@ def _check_boxes(table: pd.DataFrame, name: str) -> None:
     )
     if wrong.any():
         row = table[wrong].iloc[0]
-        box = tuple(row[list(BOX)])
+        box = ", ".join("?" if pd.isna(row[side]) else str(row[side]) for side in BOX)
         raise DataError(
-            f"{name}: {row['path']} has the box {box}; expected 0 <= x1 < x2 and "
+            f"{name}: {row['path']} has the box ({box}); expected 0 <= x1 < x2 and "
             f"0 <= y1 < y2 (0-based, half-open), or no box at all."
         )
 

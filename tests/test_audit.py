@@ -1,0 +1,241 @@
+"""The audit names what is wrong and nothing else, and its exit code tells of leaks."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import trees
+from PIL import Image
+from typer.testing import CliRunner
+
+from carlib.audit import FINDINGS, MAX_RATIO, MIN_SIDE, audit, near_pairs
+from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.cli import app
+
+
+def smooth(seed: int, width: int = 160, height: int = 120) -> Image.Image:
+    """A landscape of soft hills: as a photo, it keeps its looks when scaled or cropped a little."""
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def build(root, photos: dict[str, bytes | None]) -> Catalog:
+    """A catalog of photos named "split/class/stem.jpg"; None is listed but missing."""
+    for name, data in photos.items():
+        if data is not None:
+            trees.write(root / name, data)
+    parts = [name.split("/") for name in photos]
+    names = sorted({part[1] for part in parts})
+    rows = pd.DataFrame(
+        {
+            "path": list(photos),
+            "label": [names.index(part[1]) for part in parts],
+            "split": [part[0] for part in parts],
+        }
+    )
+    return Catalog.from_rows(rows, names, "cars", FolderSource(root))
+
+
+def sound(count: int = 4, split: str = "train") -> dict[str, bytes]:
+    return {f"{split}/a/{i}.jpg": trees.encoded(smooth(i)) for i in range(count)}
+
+
+def found(cat: Catalog) -> dict[str, set[str]]:
+    table = audit(cat).findings
+    return {name: set(part["path"]) for name, part in table.groupby("finding")}
+
+
+def test_a_sound_set_has_no_findings(tmp_path):
+    cat = build(tmp_path, sound(30))
+    report = audit(cat)
+    assert report.counts == dict.fromkeys(FINDINGS, 0)
+    assert report.usable.all() and not report.leaks and len(report.copies()) == 0
+    assert report.fingerprint == cat.fingerprint
+    assert report.photos[["width", "height"]].iloc[0].to_list() == [160, 120]
+
+
+def test_each_fault_is_named(tmp_path):
+    good = trees.encoded(smooth(1))
+    grey = smooth(2).convert("L")
+    cat = build(
+        tmp_path,
+        {
+            **sound(1),
+            "train/a/missing.jpg": None,
+            "train/a/cut.jpg": good[: len(good) // 2],
+            "train/a/empty.jpg": b"",
+            "train/a/page.jpg": b"<html>404 Not Found</html>",
+            "train/b/grey.jpg": trees.encoded(grey),
+            "train/b/grey_in_rgb.jpg": trees.encoded(smooth(3).convert("L").convert("RGB")),
+            "train/b/tiny.jpg": trees.encoded(smooth(4, MIN_SIDE + 20, MIN_SIDE - 1)),
+            "train/b/wide.jpg": trees.encoded(smooth(5, round(100 * MAX_RATIO) + 1, 100)),
+            "train/b/tall.jpg": trees.encoded(smooth(6, 100, round(100 * MAX_RATIO) + 1)),
+        },
+    )
+    assert found(cat) == {
+        "missing": {"train/a/missing.jpg"},
+        "unreadable": {"train/a/cut.jpg", "train/a/empty.jpg", "train/a/page.jpg"},
+        "greyscale": {"train/b/grey.jpg", "train/b/grey_in_rgb.jpg"},
+        "tiny": {"train/b/tiny.jpg"},
+        "odd shape": {"train/b/wide.jpg", "train/b/tall.jpg"},
+    }
+    report = audit(cat)
+    left = cat.select(report.usable)
+    assert len(left) == len(cat) - 4 and len(report.photos) == len(cat)
+    bad = report.photos[~report.usable]
+    assert all(path in error for path, error in zip(bad["path"], bad["error"], strict=True))
+
+
+def test_boxes_that_leave_the_photo(tmp_path):
+    cat = build(tmp_path, sound(3))
+    table = cat.table.assign(x1=0, y1=0, x2=[160, 161, 10], y2=[120, 120, 121])
+    cat = Catalog(table, cat.class_names, cat.name, cat.source)
+    assert found(cat) == {"box outside": {"train/a/1.jpg", "train/a/2.jpg"}}
+
+
+def altered(image: Image.Image) -> dict[str, bytes]:
+    width, height = image.size
+    cropped = image.crop((2, 1, width - 1, height - 2))
+    return {
+        "saved again": trees.encoded(image, "WEBP"),
+        "scaled": trees.encoded(image.resize((width * 2, height * 2))),
+        "cropped": trees.encoded(cropped),
+        "darker": trees.encoded(image.point(lambda level: level * 0.8)),
+        "grey": trees.encoded(image.convert("L")),
+    }
+
+
+@pytest.mark.parametrize("change", altered(smooth(0)))
+def test_near_copies_are_found(tmp_path, change):
+    copy = altered(smooth(0))[change]
+    report = audit(build(tmp_path, {**sound(12), "train/a/copy.jpg": copy}))
+    near = report.findings[report.findings["finding"] == "near copy"]
+    assert set(near["path"]) == {"train/a/0.jpg", "train/a/copy.jpg"}
+    assert report.copies()["kind"].to_list() == ["near"] and not report.leaks
+    assert report.groups[0] == report.groups[12]
+
+
+def test_exact_copies_with_two_labels(tmp_path):
+    photos = sound(3)
+    cat = build(tmp_path, {**photos, "train/b/copy.jpg": photos["train/a/0.jpg"]})
+    pair = {"train/a/0.jpg", "train/b/copy.jpg"}
+    assert found(cat) == {"exact copy": pair, "copies differ in label": pair}
+    row = audit(cat).copies().iloc[0]
+    assert (row["kind"], row["classes"], row["leaks"]) == ("exact", ["a", "b"], False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "leaks"),
+    [
+        ("train", "val", True),
+        ("train", "test", True),
+        ("val", "test", True),
+        ("contrast", "val", True),
+        ("test", "contrast", False),  # the Hub's corrupted test sets are copies by design
+        ("train", "train", False),
+    ],
+)
+def test_what_counts_as_a_leak(tmp_path, one, other, leaks):
+    photos = {
+        f"{one}/a/x.jpg": trees.encoded(smooth(0)),
+        f"{other}/a/y.jpg": trees.encoded(smooth(0)),
+    }
+    report = audit(build(tmp_path, photos))
+    assert report.leaks is leaks and report.counts["exact copy"] == 2
+    assert report.counts["copies across splits"] == (2 if leaks else 0)
+
+
+def test_groups_of_the_audit_mend_a_split(tmp_path):
+    photos = sound(20)
+    photos |= {f"train/a/copy{i}.jpg": trees.encoded(smooth(i), "WEBP") for i in range(20)}
+    cat = build(tmp_path, photos)
+    assert audit(cat.stratified_split(0.3)).leaks, "copies that differ in bytes are not grouped"
+    split = cat.stratified_split(0.3, groups=audit(cat).groups)
+    assert not audit(split).leaks and split.split_sizes["val"] == 12
+
+
+def test_all_pairs_are_compared():
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 2**63, (40, 4), dtype=np.uint64)
+    hashes[31] = hashes[7] ^ np.uint64(0b1011)
+    assert near_pairs(hashes, hashes) == [(7, 31)]
+    assert near_pairs(hashes, random.integers(0, 2**63, (40, 4), dtype=np.uint64)) == []
+    assert near_pairs(hashes[:1], hashes[:1]) == near_pairs(hashes[:0], hashes[:0]) == []
+
+
+def test_class_counts_list_empty_classes_too(tmp_path):
+    photos = {**sound(3), "test/b/1.jpg": trees.encoded(smooth(50))}
+    cat = build(tmp_path, photos)
+    cat = Catalog(cat.table, (*cat.class_names, "none"), cat.name, cat.source)
+    counts = audit(cat).class_counts
+    assert counts.columns.to_list() == ["train", "test"]
+    assert counts.to_numpy().tolist() == [[3, 0], [0, 1], [0, 0]]
+
+
+def test_parquet_is_audited_too(tmp_path):
+    trees.parquet(tmp_path / "data" / "train-00000-of-00001.parquet", [0, 1, 2])
+    assert audit(open_catalog(tmp_path)).usable.all()
+
+
+# The command line
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_audit_command_exit_codes(tmp_path):
+    trees.class_folders(tmp_path / "cars" / "train")
+    sound_run = run("data", "audit", tmp_path / "cars")
+    assert sound_run.exit_code == 0 and "No copies across splits" in sound_run.output
+    trees.class_folders(tmp_path / "cars" / "test")
+    leak = run("data", "audit", tmp_path / "cars", "--csv", tmp_path / "out" / "findings.csv")
+    assert leak.exit_code == 1 and "A split leaks" in leak.output
+    table = pd.read_csv(tmp_path / "out" / "findings.csv")
+    assert set(table["finding"]) == {"exact copy", "copies across splits"} and len(table) == 48
+    wrong = run("data", "audit", tmp_path / "nowhere")
+    assert wrong.exit_code == 2 and "no such file or folder" in wrong.output
+    assert "Traceback" not in wrong.output
+
+
+def test_audit_command_prints_json(tmp_path):
+    trees.devkit(tmp_path)
+    (tmp_path / "cars_train" / "00002.jpg").unlink()
+    result = run("data", "audit", tmp_path, "--json")
+    summary = json.loads(result.stdout)
+    assert result.exit_code == 0 and summary["findings"]["missing"] == 1
+    assert (summary["photos"], summary["usable"], summary["classes"]) == (12, 11, 3)
+
+
+def test_audit_command_divides_first_when_asked(tmp_path):
+    trees.class_folders(tmp_path, ("a",), per_class=10)
+    for i in range(10):
+        again = io.BytesIO((tmp_path / "a" / f"{i + 1:05d}.jpg").read_bytes())
+        trees.write(tmp_path / "a" / f"copy{i}.jpg", trees.encoded(Image.open(again), "WEBP"))
+    assert run("data", "audit", tmp_path).exit_code == 0
+    assert run("data", "audit", tmp_path, "--val-fraction", "0.3").exit_code == 1
+
+
+def test_export_and_show_commands(tmp_path):
+    trees.devkit(tmp_path / "cars")
+    file = tmp_path / "lists" / "cars.csv"
+    assert run("data", "export", tmp_path / "cars", "--csv", file).exit_code == 0
+    assert open_catalog(file) == open_catalog(tmp_path / "cars")
+    shown = run("data", "show", file, "--val-fraction", "0.25")
+    assert shown.exit_code == 0
+    for word in ("stanford-cars", "split val", "Acura", "Minivan", "not stated"):
+        assert word in shown.output
+    assert run("data", "export", tmp_path / "cars", "--csv", tmp_path / "x.txt").exit_code == 2
+
+
+def test_help_needs_no_heavy_import():
+    import subprocess
+    import sys
+
+    code = "import sys, carlib.cli; print(sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
