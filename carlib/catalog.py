@@ -215,6 +215,15 @@ class Catalog:
         table.loc[rows[in_val], "split"] = "val"
         return self._with_table(table)
 
+    def with_val(self, val_fraction: float = 0.1, seed: int = 0) -> Catalog:
+        """This catalog with a val split: its own where it has one, else `stratified_split`'s.
+
+        A catalog without train (a test set alone) is given back as it is.
+        """
+        if "val" in self.split_sizes or "train" not in self.split_sizes:
+            return self
+        return self.stratified_split(val_fraction, seed)
+
     def unseen_class_split(self, num_train_classes: int | None = None) -> Catalog:
         """Photos of the first half of the classes become "train", the others "unseen".
 

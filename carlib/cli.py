@@ -1,4 +1,4 @@
-"""The command line: `carlib data audit`, `carlib data export`, `carlib data show`.
+"""The command line: `carlib data …`, `carlib train`, `carlib evaluate`, `carlib recipes`.
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
 codes: 0 all well, 1 the answer is "no" (an audit found a leak), 2 the request cannot be met.
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from carlib.errors import CarlibError
+from carlib.errors import CarlibError, RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from carlib.audit import Audit
     from carlib.catalog import Catalog
+    from carlib.records import Record
 
 
 class _ErrorsInWords(TyperGroup):
@@ -99,6 +100,72 @@ def data_show(path: DataPath, val_fraction: ValFraction = 0.0) -> None:
     console.print(_counts("make", catalog))
 
 
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="PATH", help="A data set's folder or file, or 'showroom'.")
+]
+
+
+@app.command("train")
+def train_command(
+    recipe_name: Annotated[str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`.")],
+    data: DataOption = "showroom",
+    seeds: Annotated[int, typer.Option(help="Train this many seeds, from the recipe's on.")] = 1,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of a changed recipe, in run and record.")] = "",
+    profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
+) -> None:
+    """Train a recipe, resuming what was begun; score it on val and write the record."""
+    from carlib.catalog import open_catalog
+    from carlib.evaluation import evaluate
+    from carlib.recipes import recipe
+    from carlib.training import load_or_train
+
+    chosen = recipe(recipe_name).but(**_changes(change or []))
+    chosen = chosen.but(name=name) if name else chosen
+    catalog = open_catalog(data).with_val()
+    for seed in range(chosen.seed, chosen.seed + seeds):
+        checkpoint, run = load_or_train(chosen.but(seed=seed), catalog, profile=profile)
+        record = evaluate(checkpoint, catalog, "val", run)
+        _print_score(record, record.write())
+
+
+@app.command("evaluate")
+def evaluate_command(
+    checkpoint_path: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")
+    ],
+    data: DataOption = "showroom",
+    split: Annotated[
+        str, typer.Option(help="Split to score; 'test' is noted in a ledger.")
+    ] = "val",
+) -> None:
+    """Score a checkpoint on any catalog of the same classes and write the record."""
+    from carlib.catalog import open_catalog
+    from carlib.evaluation import evaluate
+    from carlib.records import Checkpoint, Run
+
+    checkpoint = Checkpoint.load(checkpoint_path)
+    run = Run(checkpoint_path, checkpoint.recipe) if checkpoint_path.is_dir() else None
+    catalog = open_catalog(data).with_val()
+    record = evaluate(checkpoint, catalog, split, run if run and run.finished else None)
+    _print_score(record, record.write())
+
+
+@app.command("recipes")
+def recipes_command() -> None:
+    """List the named recipes."""
+    from rich.console import Console
+
+    from carlib.recipes import RECIPES
+
+    table = _table("recipes", "name", "model", "side", "epochs", "what it is")
+    for name, chosen in RECIPES.items():
+        table.add_row(name, chosen.model, str(chosen.size), str(chosen.epochs), chosen.note)
+    Console().print(table)
+
+
 def main() -> None:
     """Entry point of the `carlib` command."""
     app()
@@ -109,6 +176,33 @@ def _open(path: str, val_fraction: float) -> Catalog:
 
     catalog = open_catalog(path)
     return catalog.stratified_split(val_fraction) if val_fraction else catalog
+
+
+def _changes(settings: list[str]) -> dict[str, Any]:
+    """`field=value` pairs as recipe fields; a value that is no JSON is taken as a word."""
+    changes = {}
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: write it as field=value, such as epochs=10")
+        try:
+            changes[field] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[field] = value
+    return changes
+
+
+def _print_score(record: Record, path: Path) -> None:
+    from rich.console import Console
+
+    metrics = record.metrics
+    low, high = metrics["accuracy_interval"]
+    Console().print(
+        f"{record.name}: accuracy {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
+        f"top-5 {metrics['top5']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
+        f"{record.data['photos']} photos; record {path}",
+        soft_wrap=True,
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,7 +7,7 @@ shows, intervals included. Percentages never appear: all metrics lie in 0…1.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +27,7 @@ from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.photos import Framing, PhotoStore, resize
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Record, append_to_ledger, command_line
+from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
 
 RESAMPLES = 1000  # bootstrap resamples behind every interval
 ATTRIBUTES = ("make", "model", "year", "body")
@@ -240,13 +240,13 @@ def evaluate(
     checkpoint: Checkpoint,
     catalog: Catalog,
     split: str = "val",
-    summary: Mapping[str, Any] | None = None,
-    history: list[dict[str, float]] | None = None,
-    command: str | None = None,
+    run: Run | None = None,
+    command: str = "",
 ) -> Record:
     """Score a checkpoint on one split; the record is returned, not yet written.
 
-    Asking for split "test" is noted in the ledger, whatever comes of it.
+    `run`, where the checkpoint came from one, adds its history and its training time. Asking for
+    split "test" is noted in the ledger, whatever comes of it.
     """
     started = time.perf_counter()
     if split == "test":
@@ -260,7 +260,7 @@ def evaluate(
         trained = catalog.select("train").labels
         counts = np.bincount(trained, minlength=catalog.num_classes)
         metrics |= group_accuracy(labels, answers, counts)
-    chosen, summary = checkpoint.recipe, dict(summary or {})
+    chosen, training = checkpoint.recipe, run.summary if run else {}
     return Record(
         kind="evaluation",
         name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}",
@@ -276,8 +276,8 @@ def evaluate(
         recipe=asdict(chosen),
         checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
         per_class=per_class(labels, answers, catalog),
-        history=history,
-        extra={"training": summary},
-        timing={"train_seconds": summary.get("seconds", 0.0), "evaluate_seconds": seconds},
-        command=command if command is not None else command_line(),
+        history=run.history() if run else None,
+        extra={"training": training},
+        timing={"train_seconds": training.get("seconds", 0.0), "evaluate_seconds": seconds},
+        command=command or command_line(),
     )

@@ -1,0 +1,265 @@
+"""Pictures of data, training and results, in one style.
+
+Every function takes data and gives a matplotlib `Figure`; none saves, shows or reads a file. The
+colors are Okabe and Ito's, which the color-blind can tell apart; line styles and hatches repeat
+what the color says, for readers in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from carlib.catalog import Catalog
+from carlib.evaluation import confused_pairs, confusion
+from carlib.photos import decode_photo
+
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
+)  # fmt: skip
+COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
+STYLE = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "carlib",
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in our style, and close the figure so that a notebook shows it once."""
+
+    def drawn(*args, **options) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*args, **options)
+        plt.close(figure)
+        return figure
+
+    drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
+    return drawn
+
+
+# --- photos -------------------------------------------------------------------------------------
+
+
+@styled
+def montage(
+    photos: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    columns: int = 6,
+    colors: Sequence[str] | None = None,
+    side: float = 1.5,
+) -> Figure:
+    """A grid of photos (height, width, 3) uint8, each with an optional title and its color."""
+    rows = -(-len(photos) // columns)
+    height = side * (1.0 if titles is None else 1.2)
+    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, height * rows))
+    for ax in np.atleast_1d(axes).flat:
+        ax.axis("off")
+    for number, (ax, photo) in enumerate(zip(np.atleast_1d(axes).flat, photos, strict=False)):
+        ax.imshow(photo)
+        if titles is not None:
+            color = colors[number] if colors is not None else BLACK
+            ax.set_title(titles[number], fontsize=7, loc="center", color=color, wrap=True)
+    return figure
+
+
+def catalog_montage(catalog: Catalog, rows: Sequence[int], columns: int = 6, **options) -> Figure:
+    """A grid of photos of a catalog, titled by class."""
+    table = catalog.table.iloc[list(rows)]
+    photos = [decode_photo(catalog.source.read(path), path) for path in table["path"]]
+    titles = [short_name(name) for name in table["class_name"]]
+    return montage(photos, titles, columns, **options)
+
+
+def short_name(name: str, width: int = 22) -> str:
+    """A class name broken into lines of about `width` characters."""
+    lines: list[str] = [""]
+    for word in str(name).split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+@styled
+def augmentations(photo: np.ndarray, draws: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """One row per preset: the photo as it is, then some draws of the preset."""
+    columns = 1 + max(len(row) for row in draws.values())
+    figure, axes = plt.subplots(len(draws), columns, figsize=(1.3 * columns, 1.35 * len(draws)))
+    for (name, row), line in zip(draws.items(), np.atleast_2d(axes), strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image in zip(line, [photo, *row], strict=False):
+            ax.imshow(image)
+        line[0].set_title(name, loc="center")
+    return figure
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+@styled
+def class_histogram(catalog: Catalog) -> Figure:
+    """Photos per class, largest first, one line per split; and how many classes have how many."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.6), width_ratios=(2, 1))
+    counts = {
+        name: np.sort(np.bincount(part.labels, minlength=catalog.num_classes))[::-1]
+        for name in catalog.split_sizes
+        if (part := catalog.select(name)).labels.min() >= 0
+    }
+    for (name, values), color, line in zip(counts.items(), COLORS, LINES, strict=False):
+        left.step(range(1, len(values) + 1), values, where="mid", color=color, ls=line, label=name)
+    left.set(
+        xlabel="class, largest first", ylabel="photos", title="Photos per class", ylim=(0, None)
+    )
+    left.legend()
+    first = next(iter(counts.values()))
+    edges = np.arange(first.min(), first.max() + 2) - 0.5
+    right.hist(first, bins=edges, color=BLUE)
+    right.set(xlabel=f"photos in {next(iter(counts))}", ylabel="classes", title="How uneven")
+    return figure
+
+
+@styled
+def bar_counts(counts: pd.Series, title: str, top: int = 20) -> Figure:
+    """Horizontal bars of the most frequent values."""
+    shown = counts.sort_values(ascending=False)[:top][::-1]
+    figure, ax = plt.subplots(figsize=(5, 0.5 + 0.19 * len(shown)))
+    ax.barh(shown.index.astype(str), shown.to_numpy(), color=BLUE)
+    ax.set(title=title, xlabel="photos")
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+@styled
+def size_and_aspect(sizes: pd.DataFrame) -> Figure:
+    """Widths against heights (columns `width`, `height`, pixels), and the aspect ratios."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    left.plot(sizes["width"], sizes["height"], ".", ms=2, alpha=0.4, color=BLUE, rasterized=True)
+    left.set(xlabel="width, pixels", ylabel="height, pixels", title="Size of the photos")
+    right.hist(sizes["width"] / sizes["height"], bins=40, color=ORANGE)
+    right.axvline(1, color=BLACK, lw=0.8, ls="--")
+    right.set(xlabel="width ÷ height", ylabel="photos", title="Aspect (dashed: square)")
+    return figure
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+@styled
+def curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
+    """Four charts by epoch: loss, accuracy and F1, precision and recall, top-k."""
+    table = pd.DataFrame(history).set_index("epoch")
+    panels = {
+        "loss": ("train_loss", "val_loss"),
+        "accuracy and F1": ("train_accuracy", "val_accuracy", "val_macro_f1"),
+        "macro precision and recall": ("val_macro_precision", "val_macro_recall"),
+        "top-k accuracy on val": ("val_accuracy", "val_top3", "val_top5"),
+    }
+    figure, axes = plt.subplots(1, 4, figsize=(11, 2.5))
+    for ax, (name, columns) in zip(axes, panels.items(), strict=True):
+        for column, color, line in zip(columns, COLORS, LINES, strict=False):
+            if column in table:
+                values = table[column].dropna()
+                label = column.replace("val_", "val ").replace("train_", "train ").replace("_", " ")
+                ax.plot(values.index, values, color=color, ls=line, lw=1.3, label=label)
+        ax.set(title=name, xlabel="epoch")
+        ax.legend(fontsize=7)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+@styled
+def compare_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], column: str = "val_accuracy"
+) -> Figure:
+    """One column of several histories against the epoch."""
+    figure, ax = plt.subplots(figsize=(6, 3))
+    for number, (name, history) in enumerate(histories.items()):
+        rows = [row for row in history if column in row]
+        ax.plot([r["epoch"] for r in rows], [r[column] for r in rows], label=name, lw=1.3,
+                color=COLORS[number % 6], ls=LINES[number // 6 % 6 or number % 6])  # fmt: skip
+    ax.set(xlabel="epoch", ylabel=column.replace("_", " "), ylim=(0, None))
+    ax.legend(fontsize=7)
+    return figure
+
+
+@styled
+def bars_with_intervals(
+    rows: pd.DataFrame, title: str = "", reference: str | None = None
+) -> Figure:
+    """Horizontal bars; columns `name`, `value`, `low`, `high`. A dashed line marks a reference."""
+    shown = rows[::-1]
+    figure, ax = plt.subplots(figsize=(6, 0.7 + 0.28 * len(shown)))
+    errors = np.abs(shown[["low", "high"]].to_numpy().T - shown["value"].to_numpy())
+    ax.barh(shown["name"], shown["value"], xerr=errors, color=SKY, ecolor=BLACK, capsize=2,
+            error_kw={"lw": 0.8})  # fmt: skip
+    if reference:
+        value = rows.loc[rows["name"] == reference, "value"].iloc[0]
+        ax.axvline(value, color=BLACK, lw=0.8, ls="--")
+    ax.set(title=title, xlabel="accuracy on val, with 95 % interval", xlim=(0, None))
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", alpha=0.3)
+    return figure
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+@styled
+def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> Figure:
+    """The full confusion matrix, rows normalized; classes in label order, so makes are blocks."""
+    matrix = confusion(labels, answers, catalog.num_classes).astype(float)
+    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure, ax = plt.subplots(figsize=(5, 4.4))
+    image = ax.imshow(matrix, cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(
+        xlabel="predicted class", ylabel="true class", title="Confusion, share of the true class"
+    )
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, shrink=0.8)
+    return figure
+
+
+@styled
+def best_classes(per_class: Sequence[Mapping], top: int = 20) -> Figure:
+    """The classes with the highest F1 (classes with more photos first where equal)."""
+    table = pd.DataFrame(per_class).sort_values(["f1", "photos"], ascending=False)[:top][::-1]
+    figure, ax = plt.subplots(figsize=(6, 0.6 + 0.19 * len(table)))
+    ax.barh(table["class"], table["f1"], color=GREEN)
+    ax.set(title=f"The {len(table)} best classes", xlabel="F1 on val", xlim=(0, 1))
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+@styled
+def confused_chart(
+    labels: np.ndarray, answers: np.ndarray, catalog: Catalog, top: int = 20
+) -> Figure:
+    """The pairs of classes most often taken for each other, both directions stacked."""
+    pairs = confused_pairs(labels, answers, catalog, top)[::-1]
+    names = [f"{a}  |  {b}" for a, b in zip(pairs["a"], pairs["b"], strict=True)]
+    figure, ax = plt.subplots(figsize=(8, 0.7 + 0.21 * max(1, len(pairs))))
+    ax.barh(names, pairs["a as b"], color=RED, label="left taken for right")
+    ax.barh(names, pairs["b as a"], left=pairs["a as b"], color=SKY, hatch="///",
+            label="right taken for left")  # fmt: skip
+    ax.set(title=f"The {len(pairs)} most confused pairs", xlabel="photos of val")
+    ax.grid(axis="y", visible=False)
+    ax.legend(fontsize=7, loc="lower right")
+    return figure
