@@ -114,15 +114,19 @@ def train_command(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of a changed recipe, in run and record.")] = "",
+    on_laptop: Annotated[
+        bool, typer.Option("--quick", help="Same method, 12 epochs at 64 pixels.")
+    ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
 ) -> None:
     """Train a recipe, resuming what was begun; score it on val and write the record."""
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate
-    from carlib.recipes import recipe
+    from carlib.recipes import quick, recipe
     from carlib.training import load_or_train
 
-    chosen = recipe(recipe_name).but(**_changes(change or []))
+    chosen = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
+    chosen = chosen.but(**_changes(change or []))
     chosen = chosen.but(name=name) if name else chosen
     catalog = open_catalog(data).with_val()
     for seed in range(chosen.seed, chosen.seed + seeds):
