@@ -17,12 +17,11 @@ from carlib.sources import FolderSource
 
 LOOKS_FOR = (
     "a folder per class: train/<class>/*.jpg and test/<class>/*.jpg (also inside "
-    "car_data/car_data/), or <class>/*.jpg"
+    "folders such as car_data/car_data/), or <class>/*.jpg"
 )
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
-_NESTED = ("car_data/car_data", "car_data")
 
 
 def detect(root: Path) -> bool:
@@ -56,9 +55,16 @@ def read(root: Path) -> Catalog:
 
 
 def _base(root: Path) -> Path:
-    """The folder that holds the splits or the classes."""
-    nested = (root / folder for folder in _NESTED)
-    return next((folder for folder in nested if (folder / "train").is_dir()), root)
+    """The folder that holds the splits or the classes: archives wrap it in folders of their own."""
+    base = root
+    for _ in range(3):
+        if (base / "train").is_dir():
+            return base
+        inside = _folders(base)
+        if len(inside) != 1:
+            break
+        base = inside[0]
+    return root
 
 
 def _class_folders(base: Path) -> list[tuple[str, str, Path]]:
