@@ -1,0 +1,219 @@
+"""The showroom on disk: drawn once into the cache, opened as a catalog ever after.
+
+    <cache root>/showroom-<version>-<hash of the parameters>/
+        photos/<name>.png   parts/<name>.png   catalog.csv   catalog.json
+
+A photo's name is a hash of what it shows, so the folder tells nothing about classes, and the same
+photo has the same name in every variant of the data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+import carlib
+from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.errors import DataError
+from carlib.paths import cache_root
+from carlib.showroom.models import CARS, changed_parts
+from carlib.showroom.snapshots import draw_photo
+
+SHOWROOM_VERSION = "1"
+"""Part of the folder's name: a change here makes everyone draw the cars anew."""
+
+TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
+_WORKERS = 2
+
+
+def class_table() -> pd.DataFrame:
+    """One row per class in label order: class_name, make, model, year, body, changed_parts.
+
+    `changed_parts` names what distinguishes the two years of that model, comma-separated.
+    """
+    rows = [
+        (c.name, c.make, c.model, c.year, c.body, ", ".join(changed_parts(c.make, c.model)))
+        for c in CARS
+    ]
+    columns = ["class_name", "make", "model", "year", "body", "changed_parts"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def open_showroom(
+    photos_per_class: int = 40, size: int = 128, seed: int = 0, long_tail: float = 1.0
+) -> Catalog:
+    """The drawn cars as a catalog; draws them first if the cache does not hold them.
+
+    Of each class the first 70 % of the photos are split "train", then 15 % "val" and the rest
+    "test". `size` is the longer side of a photo, in pixels; photos are 1:1 to 3:2. With
+    `long_tail` = f > 1 the classes' numbers of training photos fall exponentially from n to n / f;
+    val and test stay balanced. Raises DataError for parameters that make no data set.
+    """
+    params = {
+        "photos_per_class": photos_per_class,
+        "size": size,
+        "seed": seed,
+        "long_tail": long_tail,
+    }
+    _check(**params)
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:10]
+    folder = cache_root() / f"showroom-{SHOWROOM_VERSION}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if not _is_complete(folder):
+            _build(folder, photo_plan(photos_per_class, seed, long_tail), size, seed)
+    return open_catalog(folder)
+
+
+def part_mask(catalog: Catalog, row: int) -> np.ndarray:
+    """Part ids (H, W) uint8 of photo `row` of a showroom catalog; `PARTS` names them."""
+    path = str(catalog.table["path"].iloc[row])
+    file = catalog.root / path.replace("photos/", "parts/", 1)
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
+    if mask is None:
+        raise DataError(f"{file}: no part mask. Masks exist for photos of the showroom alone.")
+    return mask
+
+
+def photo_plan(photos_per_class: int, seed: int, long_tail: float) -> list[tuple[int, int, str]]:
+    """(class index, photo index, split) of every photo of the data set."""
+    train = max(1, round(photos_per_class * TRAIN_SHARE))
+    val = max(1, round(photos_per_class * VAL_SHARE))
+    rank = np.random.Generator(np.random.PCG64([seed, 11])).random(len(CARS)).argsort()
+    plan = []
+    for label, place in enumerate(rank.argsort()):
+        kept = max(1, round(train * long_tail ** (-place / (len(CARS) - 1))))
+        for index in range(photos_per_class):
+            if index < train:
+                if index < kept:
+                    plan.append((label, index, "train"))
+            else:
+                plan.append((label, index, "val" if index < train + val else "test"))
+    return plan
+
+
+def photo_name(label: int, index: int, seed: int) -> str:
+    """File stem of a photo: tells nothing, and differs for every photo of every seed."""
+    key = f"showroom {SHOWROOM_VERSION}:{seed}:{label}:{index}"
+    return hashlib.sha256(key.encode()).hexdigest()[:14]
+
+
+def _check(photos_per_class: int, size: int, seed: int, long_tail: float) -> None:
+    if photos_per_class < 3:
+        raise DataError(f"photos_per_class is {photos_per_class}; three splits need 3 at least.")
+    if not 32 <= size <= 1024:
+        raise DataError(f"size is {size}; the showroom draws photos of 32 to 1024 pixels.")
+    if seed < 0:
+        raise DataError(f"seed is {seed}; give a number from 0 up.")
+    if long_tail < 1:
+        raise DataError(f"long_tail is {long_tail}; it is largest / smallest class, so 1 or more.")
+
+
+def _is_complete(folder: Path) -> bool:
+    """True when catalog, photos and masks are all there and none is empty."""
+    try:
+        paths = pd.read_csv(folder / "catalog.csv", usecols=["path"])["path"]
+        wanted = {Path(path).name for path in paths}
+        json.loads((folder / "catalog.json").read_text(encoding="utf-8"))
+        return all(
+            wanted <= {e.name for e in os.scandir(folder / part) if e.stat().st_size > 0}
+            for part in ("photos", "parts")
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int) -> None:
+    """Draw everything beside `folder`, then rename: a folder of that name is always whole."""
+    began = time.perf_counter()
+    print(f"Showroom: drawing {len(plan)} photos of {len(CARS)} cars, once ...", flush=True)
+    draft = Path(tempfile.mkdtemp(prefix=folder.name + ".draft-", dir=folder.parent))
+    try:
+        for part in ("photos", "parts"):
+            (draft / part).mkdir()
+        rows = _draw_all(draft, plan, size, seed)
+        source, names = FolderSource(draft), tuple(car.name for car in CARS)
+        table = pd.DataFrame(rows).drop(columns="order")
+        Catalog(table, names, "showroom", source).to_csv(draft / "catalog.csv")
+        if folder.exists():  # an incomplete one: deleted photos, or another program's
+            shutil.rmtree(folder)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    print(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in {folder}", flush=True)
+
+
+def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: int) -> list[dict]:
+    """Draw the plan, in several processes when it is long.
+
+    Workers are fresh interpreters, not forks: a notebook with threads cannot be forked safely.
+    """
+    if len(plan) < 300 or (os.cpu_count() or 1) < 2:
+        return draw_share(draft, plan, size, seed)
+    step = -(-len(plan) // _WORKERS)  # neighbours are of one class and share its mesh
+    shares = [plan[i * step : (i + 1) * step] for i in range(_WORKERS)]
+    package_root = str(Path(carlib.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    workers = []
+    for number, share in enumerate(shares):
+        task = draft / f"task-{number}.json"
+        task.write_text(json.dumps({"plan": share, "size": size, "seed": seed}))
+        command = [sys.executable, "-c", _WORKER, str(task)]
+        workers.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}))
+    failed = [worker.wait() for worker in workers]
+    if any(failed):
+        raise DataError(f"drawing the showroom failed (exit codes {failed}); see the lines above.")
+    rows: list[dict] = []
+    for number in range(_WORKERS):
+        rows += json.loads((draft / f"task-{number}.rows").read_text())
+        for ending in ("json", "rows"):
+            (draft / f"task-{number}.{ending}").unlink()
+    return sorted(rows, key=lambda row: (row["label"], row["order"]))
+
+
+_WORKER = "import sys; from carlib.showroom.dataset import run_task; run_task(sys.argv[1])"
+
+
+def run_task(file: str) -> None:
+    """Body of a worker process: draw the photos listed in a task file, leave their rows beside."""
+    cv2.setNumThreads(1)
+    path = Path(file)
+    rows = draw_share(path.parent, **json.loads(path.read_text()))
+    path.with_suffix(".rows").write_text(json.dumps(rows))
+
+
+def draw_share(folder: Path, plan: list, size: int, seed: int) -> list[dict]:
+    """Draw photos into `folder` and return their catalog rows."""
+    rows = []
+    for label, index, split in plan:
+        drawing, name = draw_photo(label, index, seed, size), photo_name(label, index, seed)
+        _write_png(folder / "photos" / f"{name}.png", drawing.image[..., ::-1])
+        _write_png(folder / "parts" / f"{name}.png", drawing.parts)
+        car, (x1, y1, x2, y2) = CARS[label], drawing.box
+        rows.append(
+            {
+                "path": f"photos/{name}.png", "label": label, "class_name": car.name,
+                "make": car.make, "model": car.model, "year": car.year, "body": car.body,
+                "viewpoint": drawing.viewpoint, "x1": x1, "y1": y1, "x2": x2, "y2": y2,
+                "split": split, "order": index,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise DataError(f"{path}: cannot be written. Is the disk full?")
