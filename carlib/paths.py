@@ -1,13 +1,20 @@
 """Where carlib keeps things: caches, runs and records.
 
 Three folders, each movable by an environment variable, so that a notebook on Colab, a test and a
-cluster job can share one code path.
+cluster job can share one code path. In a checkout, runs and records lie in the checkout, whatever
+folder a notebook was started from.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def checkout() -> Path:
+    """The repository that this package lies in; the current folder when it is installed alone."""
+    above = Path(__file__).resolve().parents[1]
+    return above if (above / "pyproject.toml").exists() else Path()
 
 
 def cache_root() -> Path:
@@ -17,12 +24,12 @@ def cache_root() -> Path:
 
 def runs_root() -> Path:
     """Folder that holds one folder per training run."""
-    return _folder("CARLIB_RUNS", Path("runs"))
+    return _folder("CARLIB_RUNS", checkout() / "runs")
 
 
 def results_root() -> Path:
     """Folder of the records; in a checkout, the committed `data/results`."""
-    return _folder("CARLIB_RESULTS", Path("data") / "results")
+    return _folder("CARLIB_RESULTS", checkout() / "data" / "results")
 
 
 def _folder(variable: str, default: Path) -> Path:

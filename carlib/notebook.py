@@ -1,0 +1,86 @@
+"""What every notebook begins with: which data, which device, how much time to take.
+
+The same cells run on drawn cars in a minute and on real photos in an hour; `Setup.recipe` is the
+only place that knows the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from carlib.catalog import Catalog, open_catalog
+from carlib.recipes import Recipe, quick, recipe
+from carlib.records import Record, hardware, load_records, versions
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Data, device and seed of a notebook."""
+
+    catalog: Catalog
+    device: str
+    seed: int
+
+    @property
+    def real(self) -> bool:
+        """True on photographs, False on the drawn cars."""
+        return self.catalog.name != "showroom"
+
+    def recipe(self, name: str, epochs: int = 12, size: int = 64, **changes: object) -> Recipe:
+        """A named recipe: whole on real photos with a GPU, else cut to `epochs` and `size`."""
+        chosen = recipe(name, seed=self.seed)
+        if not (self.real and self.device == "cuda"):
+            chosen = quick(chosen, epochs, size)
+        return chosen.but(**changes) if changes else chosen
+
+    def keep(self, record: Record) -> Record:
+        """Write the record when it was made on real photos; the drawn ones change with the host."""
+        if self.real:
+            record.write()
+        return record
+
+
+def setup(seed: int = 0) -> Setup:
+    """Open the data that CARLIB_DATA names (the drawn cars by default) and print what runs where."""
+    catalog = open_catalog(os.environ.get("CARLIB_DATA") or "showroom").with_val()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    machine, used = hardware(), versions()
+    print(f"data     {catalog}")
+    print(f"device   {machine['gpu'] or machine['cpu']}, {machine['cores']} cores")
+    print(f"seed     {seed}")
+    print("versions " + ", ".join(f"{name} {version}" for name, version in used.items()))
+    return Setup(catalog, device, seed)
+
+
+def full_scale(*names: str, metrics: tuple[str, ...] = ("accuracy", "top5", "macro_f1")):
+    """Committed evaluation records of real photos as a table, one row per recipe.
+
+    Seeds of one recipe are averaged, the spread in a column of its own; a recipe without a record
+    says "not run". Names select recipes, in this order; none selects all.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in load_records(kind="evaluation"):
+        if record.data["catalog"] != "showroom" and record.data["split"] == "val":
+            groups.setdefault(record.recipe["name"], []).append(record)
+    rows = []
+    for name in names or groups:
+        row: dict[str, object] = {"recipe": name}
+        records = groups.get(name, [])
+        if not records:
+            rows.append(row | {"val accuracy": "not run"})
+            continue
+        accuracies = [r.metrics["accuracy"] for r in records]
+        low, high = records[0].metrics["accuracy_interval"]
+        row["val accuracy"] = f"{sum(accuracies) / len(accuracies):.3f}"
+        row["95 % interval"] = f"{low:.3f} to {high:.3f}"
+        for metric in metrics[1:]:
+            row[metric.replace("_", " ")] = f"{records[0].metrics[metric]:.3f}"
+        row["seeds"] = len(records)
+        row["training"] = f"{records[0].timing['train_seconds'] / 60:.0f} min"
+        row["on"] = records[0].hardware["gpu"] or f"{records[0].hardware['cores']} CPU cores"
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("").set_index("recipe")

@@ -1,0 +1,125 @@
+"""Keep the notebooks in step with the repository: stamp what is generated, run, save clean.
+
+python tools/notebooks.py stamp   badge and set-up cell from pyproject.toml
+python tools/notebooks.py check   exit code 1 if a stamp is out of date
+python tools/notebooks.py run     stamp, execute from top to bottom, save with outputs
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+TIME_LIMIT = 600  # seconds for one cell on the drawn cars; real photos have none
+KEPT_METADATA = {"kernelspec", "language_info"}
+
+SETUP = """\
+import sys
+
+if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy
+    !git clone -q --depth 1 {repository}
+    %cd -q {folder}
+    %pip install -q .
+
+import carlib
+
+here = carlib.setup()"""
+
+
+def address() -> dict[str, str]:
+    """Where the project is published, from the one place that knows."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]
+
+
+def badge(path: Path) -> str:
+    """The Markdown of a notebook's Colab badge."""
+    where = address()
+    slug = where["repository"].removeprefix("https://github.com/")
+    target = f"https://colab.research.google.com/github/{slug}/blob/{where['branch']}"
+    image = "https://colab.research.google.com/assets/colab-badge.svg"
+    return f"[![Open in Colab]({image})]({target}/notebooks/{path.name})"
+
+
+def setup_code() -> str:
+    """The source that every set-up cell begins with."""
+    repository = address()["repository"]
+    return SETUP.format(repository=repository, folder=repository.rsplit("/", 1)[-1])
+
+
+def stamp(path: Path) -> nbformat.NotebookNode:
+    """The notebook with its badge (second line of the first cell) and set-up cell renewed."""
+    notebook = nbformat.read(path, as_version=4)
+    title, _, rest = notebook.cells[0].source.split("\n", 2)
+    notebook.cells[0].source = "\n".join([title, badge(path), rest])
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    _, _, own = first.source.partition("here = carlib.setup()")
+    first.source = setup_code() + own
+    return notebook
+
+
+def notebooks() -> list[Path]:
+    """All notebooks, in order."""
+    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def run(path: Path) -> float:
+    """Execute a notebook, save it with outputs, and give the seconds it took."""
+    import os
+
+    from nbclient import NotebookClient
+
+    notebook = stamp(path)
+    limit = None if os.environ.get("CARLIB_DATA") else TIME_LIMIT
+    client = NotebookClient(
+        notebook,
+        timeout=limit,
+        kernel_name="python3",
+        resources={"metadata": {"path": path.parent}},
+    )
+    started = time.perf_counter()
+    client.execute()
+    clean(notebook)
+    nbformat.write(notebook, path)
+    return time.perf_counter() - started
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Drop what changes on every run without meaning: timestamps, progress bars, widgets."""
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in KEPT_METADATA}
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not _is_noise(out)]
+
+
+def _is_noise(output: nbformat.NotebookNode) -> bool:
+    widget = "application/vnd.jupyter.widget-view+json"
+    return output.get("name") == "stderr" or widget in output.get("data", {})
+
+
+def main(command: str) -> int:
+    """Do what the command says for every notebook; gives the exit code."""
+    stale = 0
+    for path in notebooks():
+        if command == "run":
+            print(f"{path.name}: {run(path):.0f} s", flush=True)
+        elif command == "stamp":
+            nbformat.write(stamp(path), path)
+        elif command == "check" and stamp(path) != nbformat.read(path, as_version=4):
+            print(
+                f"{path.name}: badge or set-up cell is out of date; run: tools/notebooks.py stamp"
+            )
+            stale = 1
+    return stale
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in ("stamp", "check", "run"):
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))
