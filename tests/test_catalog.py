@@ -153,7 +153,7 @@ def test_split_takes_a_share_of_every_class():
     assert nothing.split_sizes == {"train": 37}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=3),
     fraction=st.floats(0, 0.9),
