@@ -39,6 +39,8 @@ def decode_photo(data: bytes, name: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if "transparency" in image.info:  # Pillow warns about a palette with alpha otherwise
+                return np.asarray(image.convert("RGBA").convert("RGB"))
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
         raise PhotoError(f"{name}: not an image file; remove it or fetch it again") from None
@@ -166,7 +168,7 @@ def _read_meta(stem: Path) -> dict | None:
             return None
         sums = _check_sums(np.memmap(f"{stem}.u8", np.uint8, "r"), meta["chunk_bytes"])
         return meta if sums == meta["check_sums"] else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
