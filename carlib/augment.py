@@ -34,9 +34,9 @@ class Preset:
     zoom: float = 0.0  # affine scale within 1 ± zoom
     shear: float = 0.0  # degrees, either way
     affine: float = 1.0  # probability of rotation, shift, zoom and shear together
-    brightness: float = 0.0  # factor within 1 ± this; so are the next two
-    contrast: float = 0.0
-    saturation: float = 0.0
+    brightness: float = 0.0  # factor within 1 ± this; with no saturation and hue: share of white
+    contrast: float = 0.0  # factor within 1 ± this, about the mean; the same: about black
+    saturation: float = 0.0  # factor within 1 ± this
     hue: float = 0.0  # share of the color circle, either way
     color: float = 1.0  # probability of the four above together
     blur: float = 0.0  # probability of a 3×3 Gaussian blur
@@ -96,8 +96,8 @@ def preset(name: str) -> Preset:
 def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.ndarray]:
     """(photo (h, w, 3) uint8, seed) → photo (size, size, 3) uint8, the same for the same seed.
 
-    Gives (photos uint8, same seed) → same result whatever process runs it, so a resumed run sees
-    exactly the photos that the uninterrupted one would have seen.
+    Whatever process runs it, and whatever it ran before: so a resumed run sees exactly the photos
+    that the uninterrupted one would have seen.
     """
     import albumentations as A
     import cv2
@@ -175,12 +175,16 @@ def gpu_pipeline(wanted: Preset, size: int) -> torch.nn.Module:
                 p=wanted.affine,
             )
         )
-    if wanted.colors:
+    if wanted.saturation or wanted.hue:
         steps.append(
             K.ColorJitter(
                 wanted.brightness, wanted.contrast, wanted.saturation, wanted.hue, p=wanted.color
             )
         )
+    elif wanted.colors:  # contrast · photo + brightness, as the look-up table on the CPU
+        contrast, brightness = _around_one(wanted.contrast), _around_one(wanted.brightness)
+        steps.append(K.RandomContrast(contrast, clip_output=False, p=wanted.color))
+        steps.append(K.RandomBrightness(brightness, p=wanted.color))
     if wanted.blur:
         steps.append(K.RandomGaussianBlur((3, 3), (0.5, 1.0), p=wanted.blur))
     if wanted.gray:
@@ -209,6 +213,8 @@ class Mixing:
                           num_classes=num_classes)  # fmt: skip
 
     def __call__(self, photos: torch.Tensor, labels: torch.Tensor, seed: int):
+        if len(labels) < 2:
+            return photos, torch.nn.functional.one_hot(labels, self._mix.num_classes).float()
         if len(labels) % 2:  # timm mixes a batch with its own reverse, which needs pairs
             photos, labels = photos[:-1], labels[:-1]
         # timm draws from NumPy's global state, so that is what must be set and put back.
@@ -227,8 +233,9 @@ class Normalize(torch.nn.Module):
         super().__init__()
         if grayscale:  # the luma of the mean; the mean of the deviations, as channels agree
             mean, std = (float(np.dot(GRAY, mean)),), (float(np.mean(std)),)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        for name, values in (("mean", mean), ("std", std)):
+            column = torch.as_tensor(np.asarray(values), dtype=torch.float32)
+            self.register_buffer(name, column.view(1, -1, 1, 1))
         self.register_buffer("gray", torch.tensor(GRAY).view(1, 3, 1, 1) if grayscale else None)
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
