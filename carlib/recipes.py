@@ -87,9 +87,12 @@ class Recipe:
         _known("augment_on", self.augment_on, ("auto", "cpu", "gpu"))
         _known("precision", self.precision, ("auto", "no", "fp16", "bf16"))
         _known("monitor", self.monitor, ("accuracy", "macro_f1", "loss"))
-        for field in ("size", "epochs", "batch_size", "accumulate", "eval_every"):
-            if getattr(self, field) < 1:
-                raise RecipeError(f"{field} is {getattr(self, field)}; it must be 1 or more")
+        _known("crop", self.crop, ("whole", "box"))
+        _known("fit", self.fit, ("squash", "letterbox"))
+        least = {"size": 8, "epochs": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1}
+        for field, value in least.items():
+            if getattr(self, field) < value:
+                raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
 
     @property
     def scored_size(self) -> int:
@@ -106,8 +109,10 @@ class Recipe:
         if not self.start_size or self.start_size >= self.size:
             return self.size
         done = epoch / max(1.0, self.grow_until * self.epochs)
-        grown = self.start_size + (self.size - self.start_size) * min(1.0, done)
-        return min(self.size, int(grown) // 16 * 16)
+        if done >= 1:
+            return self.size
+        grown = self.start_size + (self.size - self.start_size) * done
+        return max(self.start_size, int(grown) // 16 * 16)
 
     def but(self, **changes: object) -> Recipe:
         """A copy with some fields changed; an unknown field or a wrong type is an error."""

@@ -1,0 +1,101 @@
+"""The objective: each part against its definition, and all parts off against PyTorch's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from carlib.errors import RecipeError
+from carlib.losses import LOSSES, effective_number_weights, make_loss
+
+COUNTS = np.array([100, 50, 10, 5, 1])
+
+
+def problem(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits (16, 5), labels (16,) and soft targets (16, 5)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(16, 5, generator=generator)
+    labels = torch.randint(5, (16,), generator=generator)
+    return logits, labels, torch.rand(16, 5, generator=generator).softmax(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("soft", [False, True])
+def test_plain_equals_pytorchs_cross_entropy(smoothing, soft):
+    logits, labels, shares = problem()
+    targets = shares if soft else labels
+    mine = make_loss("cross_entropy", COUNTS, smoothing)(logits, targets)
+    assert torch.allclose(mine, F.cross_entropy(logits, targets, label_smoothing=smoothing))
+
+
+def test_labels_equal_their_one_hot_targets():
+    logits, labels, _ = problem()
+    for name in LOSSES:
+        loss = make_loss(name, COUNTS, 0.1)
+        assert torch.allclose(loss(logits, labels), loss(logits, F.one_hot(labels, 5).float()))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_focal_without_focus_is_cross_entropy(smoothing):
+    logits, labels, shares = problem()
+    for targets in (labels, shares):
+        focal = make_loss("focal", COUNTS, smoothing, gamma=0.0)(logits, targets)
+        plain = make_loss("cross_entropy", COUNTS, smoothing)(logits, targets)
+        assert torch.equal(focal, plain)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_is_lin_2017(gamma):
+    logits, labels, _ = problem()
+    p = logits.softmax(1)[torch.arange(16), labels]
+    by_hand = (-((1 - p) ** gamma) * p.log()).mean()
+    assert torch.allclose(make_loss("focal", COUNTS, gamma=gamma)(logits, labels), by_hand)
+
+
+def test_focal_of_a_sure_answer_has_finite_gradients():
+    logits = torch.tensor([[100.0, 0, 0, 0, 0]], requires_grad=True)
+    for gamma in (0.5, 2.0):
+        make_loss("focal", COUNTS, gamma=gamma)(logits, torch.tensor([0])).backward()
+        assert logits.grad.isfinite().all()
+
+
+def test_class_balanced_weights_are_cui_2019():
+    beta = 0.999
+    weights = effective_number_weights(COUNTS, beta)
+    effective = torch.tensor([(1 - beta**n) / (1 - beta) for n in COUNTS.tolist()])
+    assert torch.allclose(weights * effective / (weights * effective)[0], torch.ones(5))
+    assert float(weights.mean()) == pytest.approx(1)
+    logits, labels, _ = problem()
+    each = F.cross_entropy(logits, labels, reduction="none")
+    mine = make_loss("class_balanced", COUNTS, beta=beta)(logits, labels)
+    assert torch.allclose(mine, (weights[labels] * each).mean())
+
+
+def test_logit_adjusted_is_menon_2021():
+    logits, labels, _ = problem()
+    prior = torch.tensor(COUNTS / COUNTS.sum())
+    for tau in (0.5, 1.0):
+        by_hand = F.cross_entropy(logits + tau * prior.log().float(), labels)
+        mine = make_loss("logit_adjusted", COUNTS, tau=tau)(logits, labels)
+        assert torch.allclose(mine, by_hand)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_class_without_photos_does_no_harm(name):
+    logits, labels, _ = problem()
+    logits.requires_grad_()
+    loss = make_loss(name, np.array([0, 50, 10, 5, 1]))(logits, labels)
+    loss.backward()
+    assert loss.isfinite() and logits.grad.isfinite().all()
+
+
+def test_half_precision_logits_are_scored_in_single():
+    logits, labels, _ = problem()
+    assert make_loss("focal", COUNTS)(logits.bfloat16(), labels).dtype == torch.float32
+
+
+def test_unknown_loss_lists_the_known():
+    with pytest.raises(RecipeError, match="'hinge'; known: cross_entropy, focal"):
+        make_loss("hinge", COUNTS)

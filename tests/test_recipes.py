@@ -1,0 +1,153 @@
+"""Recipes: data in, data out, and an error that names the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from carlib.augment import PRESETS, cpu_pipeline, preset
+from carlib.errors import RecipeError
+from carlib.models import MODELS
+from carlib.recipes import RECIPES, Recipe, quick, recipe, recipe_from_dict, recipe_from_json
+from carlib.records import make_network
+from carlib.training import lr_factor, make_optimizer
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_json_gives_the_recipe_back(name):
+    chosen = recipe(name)
+    assert chosen.name == name and chosen.note
+    assert recipe_from_json(chosen.to_json()) == chosen
+    assert list(json.loads(chosen.to_json())) == [f.name for f in dataclasses.fields(Recipe)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_built(name):
+    chosen = quick(recipe(name), epochs=2, size=32)
+    model = make_network(chosen, 5).eval()
+    with torch.no_grad():
+        assert model(torch.rand(2, 1 if chosen.grayscale else 3, 32, 32)).shape == (2, 5)
+    assert make_optimizer(chosen, model).param_groups[0]["lr"] == chosen.lr
+    photo = torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()
+    assert cpu_pipeline(preset(chosen.augment), 32)(photo, 0).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_quick_keeps_the_method_and_cuts_the_cost(name):
+    chosen, short = recipe(name), quick(recipe(name))
+    assert short.epochs <= 12 and short.kept_size <= 72
+    assert short.scored_size == short.size <= 64 and short.name != chosen.name
+    for field in ("model", "loss", "augment", "mixup", "cutmix", "optimizer", "lr", "grayscale"):
+        assert getattr(short, field) == getattr(chosen, field)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"epoch": 3}, "unknown recipe field 'epoch'; did you mean 'epochs'"),
+        ({"qqq": 3}, "unknown recipe field 'qqq'; fields are name"),
+        ({"epochs": "3"}, "'epochs' is '3'; it must be of type int"),
+        ({"epochs": 3.5}, "'epochs' is 3.5; it must be of type int"),
+        ({"epochs": True}, "'epochs' is True; it must be of type int"),
+        ({"lr": None}, "'lr' is None; it must be of type float"),
+        ({"grayscale": 1}, "'grayscale' is 1; it must be of type bool"),
+        ({"model": "vgg"}, "model is 'vgg'; known: .*simple_resnet"),
+        ({"augment": "wild"}, "unknown augmentation 'wild'"),
+        ({"loss": "mse"}, "loss is 'mse'"),
+        ({"monitor": "top3"}, "monitor is 'top3'; known: accuracy"),
+        ({"crop": "car"}, "crop is 'car'; known: whole, box"),
+        ({"fit": "pad"}, "fit is 'pad'; known: squash, letterbox"),
+        ({"epochs": 0}, "epochs is 0; it must be 1 or more"),
+        ({"size": 4}, "size is 4; it must be 8 or more"),
+    ],
+)
+def test_wrong_values_are_named(values, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe_from_dict(values)
+
+
+def test_unknown_recipe_suggests_near_names():
+    with pytest.raises(RecipeError, match="'scratch-cpu'; known: scratch_cpu"):
+        recipe("scratch-cpu")
+    with pytest.raises(RecipeError, match=r"unknown recipe 'zzz'; known: .*resnet_large_focal"):
+        recipe("zzz")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"cnn3"'])
+def test_text_that_is_no_recipe_is_refused(text):
+    with pytest.raises(RecipeError, match="not a recipe"):
+        recipe_from_json(text)
+
+
+def test_whole_numbers_serve_as_floats():
+    assert recipe_from_dict({"lr": 1}) == recipe_from_dict({"lr": 1.0})
+    assert recipe_from_dict({"lr": 1}).hash == recipe_from_dict({"lr": 1.0}).hash
+
+
+def test_hash_follows_what_decides_the_result():
+    plain = Recipe()
+    assert plain.but(name="x", note="y").hash == plain.hash
+    changed = {plain.but(seed=1).hash, plain.but(lr=2e-3).hash, plain.but(epochs=31).hash}
+    assert len(changed | {plain.hash}) == 4
+
+
+def test_the_studies_recipes_are_what_the_studies_did():
+    s1 = recipe("s1")
+    assert (s1.mixup, s1.mix_probability, s1.sampler, s1.smoothing) == (0.4, 0.5, "balanced", 0.05)
+    assert (s1.optimizer, s1.lr, s1.schedule, s1.epochs) == ("adamw", 1e-3, "one_cycle", 70)
+    assert (s1.monitor, s1.patience, s1.min_change) == ("loss", 5, 1e-3)
+    assert {recipe(n).model for n in ("cnn3", "cnn4", "cnn_advanced")} <= set(MODELS)
+    assert recipe("cnn_advanced").size == 160 and recipe("cnn_advanced").grayscale
+    assert recipe("resnet_focal").but(loss="cross_entropy", smoothing=0.1).hash == (
+        recipe("resnet_ce").hash
+    )
+    assert {r.augment for r in RECIPES.values()} <= set(PRESETS)
+
+
+def test_photos_grow_in_steps_and_never_beyond_the_size():
+    growing = Recipe(size=96, start_size=64, epochs=10, grow_until=0.5)
+    sizes = [growing.size_at(epoch) for epoch in range(10)]
+    assert sizes == [64, 64, 64, 80, 80, 96, 96, 96, 96, 96]
+    assert {Recipe(size=96).size_at(epoch) for epoch in range(10)} == {96}
+    small = Recipe(size=30, start_size=10, epochs=10)
+    assert [small.size_at(e) for e in range(10)] == sorted(small.size_at(e) for e in range(10))
+    assert small.size_at(0) == 10 and small.size_at(9) == 30
+
+
+def factors(steps: int = 100, **changes: object) -> list[float]:
+    chosen = Recipe().but(**changes)
+    return [lr_factor(chosen, step / (steps - 1)) for step in range(steps)]
+
+
+def test_one_cycle_rises_from_a_25th_to_the_peak_and_ends_at_nothing():
+    curve = factors(schedule="one_cycle", warmup=0.3)
+    assert curve[0] == pytest.approx(0.04) and max(curve) == pytest.approx(1, abs=1e-3)
+    assert curve[-1] == pytest.approx(1e-4)
+    peak = curve.index(max(curve))
+    assert peak in (29, 30)
+    assert curve[: peak + 1] == sorted(curve[: peak + 1])
+    assert curve[peak:] == sorted(curve[peak:], reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "step", "plateau", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])
+def test_no_schedule_leaves_the_range(schedule, warmup):
+    curve = factors(schedule=schedule, warmup=warmup)
+    assert all(0 < factor <= 1 for factor in curve)
+
+
+def test_steps_drop_at_the_epochs_they_name():
+    chosen = Recipe(schedule="step", epochs=20, step_epochs=7, step_factor=0.1)
+    by_epoch = [lr_factor(chosen, epoch / 20) for epoch in range(20)]
+    assert by_epoch == pytest.approx([1.0] * 7 + [0.1] * 7 + [0.01] * 6)
+
+
+def test_weight_decay_spares_biases_and_norms():
+    model = make_network(Recipe(model="cnn4"), 5)
+    decayed, spared = make_optimizer(Recipe(weight_decay=0.1), model).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in spared["params"])

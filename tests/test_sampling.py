@@ -1,0 +1,66 @@
+"""Batches: a pure function of seed and epoch, made from labels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from carlib.catalog import Catalog
+from carlib.sampling import Batches, seed_of
+
+TAIL = np.repeat(np.arange(4), (400, 80, 16, 4))
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 500])
+def test_shuffle_shows_each_photo_once(size):
+    batches = Batches(TAIL, size).epoch(0)
+    shown = np.concatenate(batches)
+    assert len(set(shown.tolist())) == len(shown) == len(TAIL) // size * size
+    assert {len(batch) for batch in batches} == {size} and len(batches) == len(Batches(TAIL, size))
+
+
+def test_fewer_photos_than_a_batch_make_one_batch():
+    (batch,) = Batches(TAIL[:5], 64).epoch(0)
+    assert sorted(batch) == [0, 1, 2, 3, 4]
+
+
+def test_balanced_makes_every_class_equally_likely():
+    batches = Batches(TAIL, 100, sampler="balanced")
+    drawn = np.concatenate([b for epoch in range(20) for b in batches.epoch(epoch)])
+    shares = np.bincount(TAIL[drawn], minlength=4) / len(drawn)
+    assert len(drawn) == 10_000 and np.abs(shares - 0.25).max() < 0.02
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_seed_and_epoch_decide_and_nothing_else(sampler):
+    def epoch(seed: int, number: int) -> list[int]:
+        return np.concatenate(Batches(TAIL, 50, seed, sampler).epoch(number)).tolist()
+
+    batches = Batches(TAIL, 50, 1, sampler)
+    batches.epoch(0), batches.epoch(9)
+    assert np.concatenate(batches.epoch(3)).tolist() == epoch(1, 3)
+    assert epoch(1, 3) != epoch(1, 4) and epoch(1, 3) != epoch(2, 3)
+
+
+class Closed:
+    """A source that must not be read."""
+
+    root = "."
+
+    def read(self, path: str) -> bytes:
+        raise AssertionError(f"{path} was opened to choose a batch")
+
+    size = read
+
+
+def test_no_photo_is_opened_to_choose_one():
+    rows = pd.DataFrame({"path": [f"{i}.jpg" for i in range(len(TAIL))], "label": TAIL})
+    catalog = Catalog.from_rows(rows, list("abcd"), "closed", Closed())
+    assert len(Batches(catalog.labels, 10, sampler="balanced").epoch(0)) == 50
+
+
+def test_seeds_of_neighbours_are_far_apart():
+    seeds = {seed_of(s, e, i) for s in range(5) for e in range(20) for i in range(20)}
+    assert len(seeds) == 2000 and all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of(1, 2) != seed_of(2, 1) and seed_of(1, 2) == seed_of(1, 2)
