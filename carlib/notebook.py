@@ -7,6 +7,7 @@ only place that knows the difference.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -45,7 +46,7 @@ class Setup:
 
 
 def setup(seed: int = 0) -> Setup:
-    """Open the data that CARLIB_DATA names (the drawn cars by default) and print what runs where."""
+    """Open the data that CARLIB_DATA names (else the drawn cars) and print what runs where."""
     catalog = open_catalog(os.environ.get("CARLIB_DATA") or "showroom").with_val()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine, used = hardware(), versions()
@@ -54,6 +55,18 @@ def setup(seed: int = 0) -> Setup:
     print(f"seed     {seed}")
     print("versions " + ", ".join(f"{name} {version}" for name, version in used.items()))
     return Setup(catalog, device, seed)
+
+
+def compare(records: Mapping[str, Record], *titles: str) -> pd.DataFrame:
+    """Evaluation records side by side, a row per title (all by default), for tables and bars."""
+    rows = []
+    for title in titles or records:
+        metrics, training = records[title].metrics, records[title].extra["training"]
+        low, high = metrics["accuracy_interval"]
+        row = {"name": title, "value": metrics["accuracy"], "low": low, "high": high}
+        row |= {name: metrics[name] for name in ("top5", "macro_f1")}
+        rows.append(row | {"parameters": training["parameters"], "seconds": training["seconds"]})
+    return pd.DataFrame(rows)
 
 
 def full_scale(*names: str, metrics: tuple[str, ...] = ("accuracy", "top5", "macro_f1")):
@@ -84,3 +97,14 @@ def full_scale(*names: str, metrics: tuple[str, ...] = ("accuracy", "top5", "mac
         row["on"] = records[0].hardware["gpu"] or f"{records[0].hardware['cores']} CPU cores"
         rows.append(row)
     return pd.DataFrame(rows).fillna("").set_index("recipe")
+
+
+def full_scale_data() -> pd.DataFrame:
+    """Committed audits of real data sets as a table, one column per data set."""
+    columns = {}
+    for record in load_records(kind="audit"):
+        if record.data["catalog"] != "showroom":
+            flat = {k.replace("_", " "): v for k, v in record.metrics.items() if k != "findings"}
+            flat |= record.metrics["findings"]
+            columns[record.data["catalog"]] = {k: str(v) for k, v in flat.items()}
+    return pd.DataFrame(columns)

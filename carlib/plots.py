@@ -78,11 +78,20 @@ def montage(
     return figure
 
 
-def catalog_montage(catalog: Catalog, rows: Sequence[int], columns: int = 6, **options) -> Figure:
-    """A grid of photos of a catalog, titled by class."""
+def catalog_montage(
+    catalog: Catalog,
+    rows: Sequence[int],
+    columns: int = 6,
+    subtitles: Sequence[str] | None = None,
+    **options,
+) -> Figure:
+    """A grid of photos of a catalog, titled by class, with a second title each if given."""
     table = catalog.table.iloc[list(rows)]
     photos = [decode_photo(catalog.source.read(path), path) for path in table["path"]]
     titles = [short_name(name) for name in table["class_name"]]
+    if subtitles is not None:
+        pairs = zip(titles, map(short_name, subtitles), strict=True)
+        titles = [f"{title}\n{below}" for title, below in pairs]
     return montage(photos, titles, columns, **options)
 
 
@@ -197,6 +206,17 @@ def compare_curves(
                 color=COLORS[number % 6], ls=LINES[number // 6 % 6 or number % 6])  # fmt: skip
     ax.set(xlabel="epoch", ylabel=column.replace("_", " "), ylim=(0, None))
     ax.legend(fontsize=7)
+    return figure
+
+
+@styled
+def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = False) -> Figure:
+    """Named sequences against their index (from 1)."""
+    figure, ax = plt.subplots(figsize=(6, 2.6))
+    for (name, series), color, line in zip(values.items(), COLORS, LINES, strict=False):
+        ax.plot(range(1, len(series) + 1), series, color=color, ls=line, label=name)
+    ax.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+    ax.legend()
     return figure
 
 
