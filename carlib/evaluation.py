@@ -81,10 +81,11 @@ def quick_metrics(logits: torch.Tensor, labels: np.ndarray, smoothing: float = 0
 def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
     """How many classes score at least as high as the true one, itself left out; (photos,).
 
-    Counting ties against the network keeps one that says nothing from looking right.
+    Counting ties against the network keeps one that says nothing from looking right; what is not
+    a number counts against it too.
     """
     own = logits.gather(1, torch.from_numpy(labels)[:, None])
-    return (logits >= own).sum(1).numpy() - 1
+    return (~(logits < own)).sum(1).numpy() - 1
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:

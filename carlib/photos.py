@@ -139,6 +139,14 @@ class PhotoStore:
             raise DataError(f"{catalog.name}: no photo can be read; first: {': '.join(first)}")
         return cls(catalog, framing, pixels, rows, meta["left_out"])
 
+    def __getstate__(self) -> dict:
+        """A worker process maps the file again, instead of being sent all its bytes."""
+        return vars(self) | {"pixels": (self.pixels.filename, self.pixels.shape)}
+
+    def __setstate__(self, state: dict) -> None:
+        file, shape = state["pixels"]
+        vars(self).update(state, pixels=np.memmap(file, np.uint8, "r", shape=shape))
+
     @property
     def labels(self) -> np.ndarray:
         """0-based labels of the kept photos, int64, −1 where the catalog has none."""

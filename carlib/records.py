@@ -15,7 +15,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
 from carlib.catalog import Catalog
-from carlib.errors import RunError
+from carlib.errors import RecipeError, RunError
 from carlib.models import build_model
 from carlib.paths import results_root, runs_root
 from carlib.recipes import Recipe, recipe_from_json
@@ -100,7 +100,10 @@ class Checkpoint:
         missing = {"recipe", "class_names", "mean", "std"} - about.keys()
         if missing:
             raise RunError(f"{path}: holds no {', '.join(sorted(missing))}; not a checkpoint")
-        chosen = recipe_from_json(about["recipe"])
+        try:
+            chosen = recipe_from_json(about["recipe"])
+        except RecipeError as error:
+            raise RunError(f"{path}: its recipe is not one of this version ({error})") from None
         names = tuple(about["class_names"])
         model = make_network(chosen, len(names))
         try:
@@ -143,15 +146,31 @@ class Run:
     def of(cls, chosen: Recipe, catalog: Catalog, folder: Path | str | None = None) -> Run:
         """The run folder that belongs to this recipe, seed and catalog, whether it exists or not.
 
-        A folder given by name that already holds another recipe is refused.
+        A folder given by name that already holds another recipe or catalog is refused.
         """
         key = hashlib.sha256(f"{chosen.hash}{catalog.fingerprint}".encode()).hexdigest()[:8]
         named = f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{key}"
         run = cls(Path(folder) if folder else runs_root() / named, chosen)
-        there = run.folder / "recipe.json"
-        if there.exists() and recipe_from_json(there.read_text()).hash != chosen.hash:
+        if run._text("recipe.json", recipe_from_json, chosen).hash != chosen.hash:
             raise RunError(f"{run.folder}: holds another recipe; choose another folder")
+        if run._text("data.json", json.loads, _data(catalog)) != _data(catalog):
+            raise RunError(
+                f"{run.folder}: was begun with another catalog or split; choose another folder"
+            )
         return run
+
+    def claim(self, catalog: Catalog) -> None:
+        """Say in the folder which recipe and catalog it belongs to."""
+        write_atomically(self.folder / "recipe.json", self.recipe.to_json())
+        write_atomically(self.folder / "data.json", json.dumps(_data(catalog)))
+
+    def _text(self, name: str, parse: Callable[[str], Any], default: Any) -> Any:
+        """A parsed file of the folder, the default where there is none."""
+        path = self.folder / name
+        try:
+            return parse(path.read_text()) if path.exists() else default
+        except (RecipeError, ValueError) as error:
+            raise RunError(f"{path}: {error}; delete the folder to train again") from None
 
     @property
     def best(self) -> Path:
@@ -191,6 +210,10 @@ class Run:
             raise RunError(f"{path}: no such file; this run has not ended an epoch yet")
         with path.open() as file:
             return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def _data(catalog: Catalog) -> dict[str, str]:
+    return {"catalog": catalog.name, "fingerprint": catalog.fingerprint}
 
 
 # --- records ------------------------------------------------------------------------------------

@@ -55,7 +55,9 @@ def load_or_train(chosen: Recipe, catalog: Catalog, folder: Path | str | None = 
         begun = "resuming" if run.state.exists() else "training"
         print(f"{begun} {run.folder.name}")
         run = train(chosen, catalog, folder, **options)
-    return Checkpoint.load(run.best), run
+    checkpoint = Checkpoint.load(run.best)
+    checkpoint.check_classes(catalog)
+    return checkpoint, run
 
 
 def train(
@@ -76,10 +78,14 @@ def train(
     run = Run.of(chosen, catalog, folder)
     if run.finished:
         return run
+    from accelerate import PartialState
+
     run.folder.mkdir(parents=True, exist_ok=True)
+    main = PartialState().is_main_process  # of several processes that train together, one locks
     try:
-        with FileLock(run.folder / "lock", timeout=0):
-            write_atomically(run.folder / "recipe.json", chosen.to_json())
+        with FileLock(run.folder / "lock", timeout=0) if main else contextlib.nullcontext():
+            if main:
+                run.claim(catalog)
             Trainer(run, catalog, progress, workers).fit(profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
@@ -151,7 +157,7 @@ class GpuLoader:
         for step, positions in enumerate(batches):
             rows = torch.from_numpy(self.where[positions]).to(self.device)
             photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
-            torch.manual_seed(seed_of(self.recipe.seed, epoch, step, 1))
+            _set_seed(seed_of(self.recipe.seed, epoch, step, 1), self.device)
             yield self._pipelines[size](photos)
 
 
@@ -170,9 +176,10 @@ class Progress:
     step: int = 0  # optimizer steps completed
     best: float = -math.inf  # best monitored value so far, larger is better
     best_epoch: int = -1
-    stale: int = 0  # looks at val since the best one, for early stopping
+    bar: float = -math.inf  # what an improvement is measured from: `best`, small steps left out
+    stale: int = 0  # epochs without improvement, for early stopping
     drops: int = 0  # plateau: learning-rate drops so far
-    since_drop: int = 0  # plateau: looks without improvement since the last drop
+    since_drop: int = 0  # plateau: epochs without improvement since the last drop
     accumulate: int = 1  # pieces a batch is divided into
     seconds: float = 0.0  # time spent, over all sessions of this run
     history: list[dict[str, float]] = field(default_factory=list)
@@ -183,8 +190,10 @@ class Trainer:
 
     def __init__(self, run: Run, catalog: Catalog, progress: bool, workers: int | None) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         self.run, self.recipe, self.show = run, run.recipe, progress
+        AcceleratorState._reset_state()  # else the first run's precision is every later one's
         self.accelerator = Accelerator(mixed_precision=_precision(self.recipe))
         self.device = self.accelerator.device
         framing = Framing(
@@ -229,7 +238,7 @@ class Trainer:
     def _make_network(self, num_classes: int) -> None:
         from timm.utils import ModelEmaV3
 
-        torch.manual_seed(seed_of(self.recipe.seed))
+        _set_seed(seed_of(self.recipe.seed), self.device)
         model = make_network(self.recipe, num_classes).to(self.device)
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.recipe, model)
@@ -251,7 +260,9 @@ class Trainer:
         from torch.utils.tensorboard import SummaryWriter
 
         self._resume()
-        with SummaryWriter(self.run.folder / "tensorboard", purge_step=self.done.epoch) as board:
+        with SummaryWriter(
+            self.run.folder / "tensorboard", purge_step=self.done.epoch + 1
+        ) as board:
             while self.done.epoch < self.recipe.epochs and not self._should_stop():
                 started = time.perf_counter()
                 row = {"epoch": self.done.epoch + 1, "lr": self.lr(self.done.step)}
@@ -308,22 +319,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(self.done.step)
         while True:
-            try:
-                torch.manual_seed(seed)  # dropout
+            _set_seed(seed, self.device)  # dropout
+            with contextlib.suppress(torch.OutOfMemoryError):
                 totals = self._backward(photos, targets)
                 break
-            except torch.OutOfMemoryError:
-                if self.done.accumulate >= len(photos):
-                    raise RunError(
-                        "out of memory with a single photo; use a smaller size"
-                    ) from None
-                self.done.accumulate *= 2
-                print(
-                    f"out of memory: going on with pieces of {len(photos) // self.done.accumulate} "
-                    f"photos, {self.done.accumulate} to a step"
-                )
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self._halve_pieces(len(photos))
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -331,6 +331,18 @@ class Trainer:
         if self.ema:
             self.ema.update(self.raw, step=self.done.step)
         return totals
+
+    def _halve_pieces(self, photos: int) -> None:
+        """Smaller pieces from now on. The error is gone by now, and with it what it held on to."""
+        if self.done.accumulate >= photos:
+            raise RunError("out of memory with a single photo; use a smaller size")
+        self.done.accumulate = min(2 * self.done.accumulate, photos)
+        print(
+            f"out of memory: going on with pieces of {math.ceil(photos / self.done.accumulate)} "
+            f"photos, {self.done.accumulate} to a step"
+        )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _backward(self, photos: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Gradients of a batch, piece by piece; (loss × photos, correct, photos)."""
@@ -366,15 +378,17 @@ class Trainer:
         return {f"val_{key}": value for key, value in found.items()}
 
     def _judge(self, found: dict[str, float]) -> None:
-        """Keep the weights if this is the best val score so far; count the looks if not."""
+        """Keep the weights if this is the best val score so far; count epochs without progress."""
         value = found[self.recipe.monitor] * (-1 if self.recipe.monitor == "loss" else 1)
-        if value > self.done.best + self.recipe.min_change or self.done.best_epoch < 0:
+        if value > self.done.best or self.done.best_epoch < 0:
             self.done.best, self.done.best_epoch = value, self.done.epoch
-            self.done.stale = self.done.since_drop = 0
             self._save_weights(self.run.best)
+        if value > self.done.bar + self.recipe.min_change:
+            self.done.bar = value
+            self.done.stale = self.done.since_drop = 0
             return
-        self.done.stale += 1
-        self.done.since_drop += 1
+        self.done.stale += self.recipe.eval_every
+        self.done.since_drop += self.recipe.eval_every
         if self.done.since_drop > self.recipe.plateau_patience:
             self.done.drops, self.done.since_drop = self.done.drops + 1, 0
 
@@ -503,6 +517,17 @@ def _correct(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return targets.gather(1, answers[:, None]).float().sum()
 
 
+def _set_seed(seed: int, device: torch.device) -> None:
+    """Seed what draws on a device; `torch.manual_seed` without CUDA costs a millisecond each time.
+
+    (It formats a stack trace, in case CUDA is initialized later and the seeding fails then.)
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def _count(piece: torch.Tensor) -> torch.Tensor:
     return torch.tensor(float(len(piece)), device=piece.device)
 
@@ -520,5 +545,6 @@ def _profiler(folder: Path | None):
     from torch.profiler import profile, schedule, tensorboard_trace_handler
 
     handler = tensorboard_trace_handler(str(folder / "profile"))
-    with profile(schedule=schedule(wait=1, warmup=2, active=20), on_trace_ready=handler) as prof:
+    steps = schedule(wait=1, warmup=2, active=20, repeat=1)
+    with profile(schedule=steps, on_trace_ready=handler) as prof:
         yield prof.step

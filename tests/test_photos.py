@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,10 @@ def test_statistics_are_those_of_the_pixels(toys):
     mean, std = store.statistics(np.arange(len(store.pixels)))
     flat = np.asarray(store.pixels).reshape(-1, 3) / 255
     assert np.allclose(mean, flat.mean(0)) and np.allclose(std, flat.std(0))
+
+
+def test_store_travels_to_other_processes_without_its_bytes(toys):
+    store = open_store(toys, Framing(64))
+    sent = pickle.dumps(store)
+    assert len(sent) < store.pixels.nbytes / 10
+    assert (pickle.loads(sent).pixels == store.pixels).all()

@@ -1,0 +1,430 @@
+"""The loop: it learns, repeats itself, stops when told, and says what went wrong."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import math
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import save_file
+from toys import SHAPES, by_class, toy_catalog, toy_recipe
+
+import carlib
+from carlib import training
+from carlib.augment import Mixing
+from carlib.catalog import Catalog
+from carlib.errors import RecipeError, RunError
+from carlib.evaluation import logits_of
+from carlib.recipes import Recipe
+from carlib.records import Checkpoint, Run, load_tensors, save_tensors
+from carlib.training import Trainer, load_or_train
+
+
+def train(chosen: Recipe, catalog: Catalog, folder: Path | None = None, **options) -> Run:
+    return training.train(chosen, catalog, folder, progress=False, workers=0, **options)
+
+
+def same(a: Path, b: Path) -> bool:
+    """Do two checkpoints hold the same weights, bit by bit?"""
+    first, second = load_tensors(a)[0], load_tensors(b)[0]
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+# --- learning -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    {"model": "cnn_advanced", "size": 24, "grayscale": True, "ema": 0.8, "lr": 4e-3, "epochs": 6,
+     "statistics": "data", "start_size": 16, "flip_eval": True},
+    {"loss": "focal", "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "augment": "none"},
+    {"loss": "class_balanced", "sampler": "balanced", "optimizer": "adam", "schedule": "step",
+     "statistics": "data"},
+    {"loss": "logit_adjusted", "mixup": 0.2, "cutmix": 1.0, "mix_probability": 0.5,
+     "mix_until": 0.6, "epochs": 6, "lr": 3e-3},
+    {"precision": "bf16", "ema": 0.9, "schedule": "constant"},
+])  # fmt: skip
+def test_the_toys_are_learned(toys, changes):
+    run = train(toy_recipe(**changes), toys)
+    history = run.history()
+    assert run.summary["best"]["val_accuracy"] > 0.7  # chance is 0.25
+    assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
+    for row in history:
+        assert 0 <= row["val_accuracy"] <= row["val_top3"] <= row["val_top5"] <= 1
+        assert 0 <= row["train_accuracy"] <= 1
+
+
+@pytest.mark.skipif("gpu" not in __import__("test_augment").BACKENDS, reason="no kornia")
+def test_the_gpus_loader_teaches_too(toys):
+    run = train(toy_recipe(augment_on="gpu", augment="standard"), toys)
+    assert run.summary["best"]["val_accuracy"] > 0.7
+
+
+def test_same_seed_same_weights(toys, tmp_path):
+    chosen = toy_recipe(model="simple_resnet_half", epochs=1, mixup=0.4, ema=0.9)
+    first, again = (train(chosen, toys, tmp_path / name) for name in "ab")
+    other = train(chosen.but(seed=1), toys, tmp_path / "c")
+    assert same(first.last, again.last) and not same(first.last, other.last)
+
+
+def test_workers_change_nothing(toys, tmp_path):
+    chosen = toy_recipe(epochs=2)
+    with_worker = training.train(chosen, toys, tmp_path / "a", progress=False, workers=1)
+    assert same(with_worker.last, train(chosen, toys, tmp_path / "b").last)
+
+
+def test_a_batch_in_pieces_is_the_batch(toys, tmp_path):
+    chosen = toy_recipe(epochs=1, model="cnn3", optimizer="sgd", lr=0.05)
+    whole = load_tensors(train(chosen, toys, tmp_path / "whole").last)[0]
+    pieces = load_tensors(train(chosen.but(accumulate=3), toys, tmp_path / "pieces").last)[0]
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, pieces[name], atol=1e-5), name
+
+
+def test_averaged_weights_are_what_is_scored_and_kept(toys, monkeypatch):
+    raws: list[dict[str, torch.Tensor]] = []
+    step = Trainer._step
+
+    def watched(self, *arguments):
+        totals = step(self, *arguments)
+        raws.append({k: v.clone() for k, v in self.raw.state_dict().items()})
+        return totals
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    run = train(toy_recipe(epochs=1, ema=0.5), toys)
+    kept, _ = load_tensors(run.last)
+    for name, value in kept.items():
+        assert not torch.equal(value, raws[-1][name])
+        seen = torch.stack([raw[name] for raw in raws])
+        assert (value >= seen.min(0)[0] - 1e-6).all() and (value <= seen.max(0)[0] + 1e-6).all()
+
+
+def test_a_perfect_answer_to_a_mixed_batch_scores_the_share_it_covers():
+    photos, labels = torch.rand(8, 3, 16, 16), torch.arange(8) % 4
+    _, targets = Mixing(1.0, 0.0, 1.0, 4)(photos, labels, seed=2)
+    share = float(training._correct(100 * targets, targets)) / 8
+    assert share == pytest.approx(float(targets.max(1)[0].mean())) and 0.5 <= share < 0.99
+    assert float(training._correct(torch.eye(4)[labels], labels)) == 8
+
+
+# --- choosing and stopping ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_the_best_weights_are_really_those_that_are_scored(toys, monitor):
+    chosen = toy_recipe(monitor=monitor, lr=0.02, epochs=5, ema=0.5, seed=3)
+    checkpoint, run = load_or_train(chosen, toys, progress=False, workers=0)
+    history = run.history()
+    best = (min if monitor == "loss" else max)(history, key=lambda row: row[f"val_{monitor}"])
+    assert run.summary["best_epoch"] == best["epoch"] == checkpoint.about["epoch"]
+    logits, labels, _ = logits_of(checkpoint, toys, "val", progress=False)
+    scored = training.quick_metrics(logits, labels, chosen.smoothing)
+    assert scored["accuracy"] == best["val_accuracy"]
+    assert scored["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
+
+
+def script(monkeypatch: pytest.MonkeyPatch, name: str, values: list[float]) -> None:
+    """Let the looks at val find these values of one metric, then repeat the last for ever."""
+    rest = iter(values)
+    last = values[-1]
+
+    def looked(*_):
+        nonlocal last
+        last = next(rest, last)
+        return {"accuracy": 0.5, "macro_f1": 0.5, "loss": 1.0} | {name: last}
+
+    monkeypatch.setattr(training, "quick_metrics", looked)
+
+
+@pytest.mark.parametrize(
+    "changes, values, epochs, best",
+    [
+        ({"patience": 3}, [0.5, 0.6], 5, 2),
+        ({"patience": 0}, [0.5, 0.6], 9, 2),
+        ({"patience": 3, "min_change": 0.05}, [0.5, 0.6, 0.62, 0.63, 0.64, 0.9], 5, 5),
+        ({"patience": 3, "min_change": 0.05}, [0.5, 0.6, 0.62, 0.64, 0.66, 0.66], 8, 5),
+        ({"patience": 4, "eval_every": 2}, [0.5, 0.4], 6, 2),
+        ({"patience": 2, "monitor": "loss"}, [1.0, 0.5, 0.6, 0.55], 4, 2),
+    ],
+)
+def test_training_stops_when_nothing_improves(toys, monkeypatch, changes, values, epochs, best):
+    script(monkeypatch, changes.get("monitor", "accuracy"), values)
+    run = train(toy_recipe(epochs=9, batch_size=80, augment="none", **changes), toys)
+    assert (run.summary["epochs"], run.summary["best_epoch"]) == (epochs, best)
+    assert load_tensors(run.best)[1]["epoch"] == best
+
+
+def test_the_plateau_schedule_drops_after_its_patience(toys, monkeypatch):
+    script(monkeypatch, "accuracy", [0.5, 0.6])
+    chosen = toy_recipe(schedule="plateau", plateau_patience=2, step_factor=0.1, lr=1e-3,
+                        epochs=9, batch_size=80, augment="none")  # fmt: skip
+    rates = [row["lr"] for row in train(chosen, toys).history()]
+    assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5])
+
+
+# --- things that go wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"lr": 1e20}, {"lr": 1e20, "optimizer": "sgd", "epochs": 1}])
+def test_a_loss_that_is_no_number_stops_with_the_learning_rate_and_the_step(toys, changes):
+    chosen = toy_recipe(clip=0.0, schedule="constant", **changes)
+    with pytest.raises(RunError, match=r"no longer a number at step \d+; lower lr \(1e\+20\)"):
+        train(chosen, toys)
+    assert not Run.of(chosen, toys).finished
+
+
+class Hungry(torch.nn.Module):
+    """A network that runs out of memory on more than `most` photos."""
+
+    def __init__(self, inner: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.inner, self.most = inner, most
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        if self.training and len(photos) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        return self.inner(photos)
+
+
+def make_hungry(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    make = training.make_network
+    monkeypatch.setattr(training, "make_network", lambda *a: Hungry(make(*a), most))
+
+
+def test_out_of_memory_halves_the_pieces_and_goes_on(toys, tmp_path, monkeypatch, capsys):
+    chosen = toy_recipe(epochs=1, optimizer="sgd", lr=0.05)
+    whole = load_tensors(train(chosen, toys, tmp_path / "whole").last)[0]
+    make_hungry(monkeypatch, 3)
+    pieces = load_tensors(train(chosen, toys, tmp_path / "pieces").last)[0]
+    assert "pieces of 2 photos, 4 to a step" in capsys.readouterr().out
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, pieces[f"inner.{name}"], atol=1e-5)
+
+
+def test_out_of_memory_with_one_photo_is_an_error(toys, monkeypatch):
+    make_hungry(monkeypatch, 0)
+    with pytest.raises(RunError, match="single photo; use a smaller size"):
+        train(toy_recipe(), toys)
+
+
+def test_full_disk_stops_with_the_file_named_and_the_old_one_whole(toys, monkeypatch):
+    chosen = toy_recipe(epochs=3)
+    run, replace, full = Run.of(chosen, toys), os.replace, False
+
+    def replace_while_there_is_space(source, target):
+        if full and Path(target).suffix == ".safetensors":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    def fill(row):
+        nonlocal full
+        full = row["epoch"] == 2
+
+    monkeypatch.setattr("carlib.records.os.replace", replace_while_there_is_space)
+    monkeypatch.setattr(Trainer, "_say", lambda self, row: None)
+    keep = Trainer._keep
+    monkeypatch.setattr(Trainer, "_keep", lambda self, row: (fill(row), keep(self, row)))
+    with pytest.raises(RunError, match=r"state\.safetensors: cannot be written \(No space left"):
+        train(chosen, toys)
+    assert load_tensors(run.state)[1]["done"]["epoch"] == 1
+    assert not list(run.folder.glob("*.tmp"))
+
+
+def test_a_second_training_in_the_same_folder_is_refused(toys):
+    chosen = toy_recipe()
+    folder = Run.of(chosen, toys).folder
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"), pytest.raises(RunError, match="another process is training"):
+        train(chosen, toys)
+
+
+def test_a_folder_keeps_to_its_recipe_and_its_photos(toys, toy_root, tmp_path):
+    train(toy_recipe(epochs=1), toys, tmp_path / "mine")
+    with pytest.raises(RunError, match="mine: holds another recipe; choose another folder"):
+        train(toy_recipe(epochs=2), toys, tmp_path / "mine")
+    with pytest.raises(RunError, match="mine: was begun with another catalog or split"):
+        train(toy_recipe(epochs=1), toy_catalog(toy_root, 0.25), tmp_path / "mine")
+    renamed = toy_recipe(epochs=1, name="another name", note="and another note")
+    assert train(renamed, toys, tmp_path / "mine").finished
+
+
+def test_a_catalog_without_val_is_named(toys):
+    with pytest.raises(RunError, match=r"shapes: no photo in split 'val'; split it first"):
+        train(toy_recipe(), toys.select("train"))
+
+
+def test_photos_that_cannot_be_read_are_named_in_the_summary(tmp_path):
+    root = by_class(tmp_path / "shapes", per_class=6)
+    catalog = toy_catalog(root)
+    (root / "red disc" / "2000.png").write_bytes(b"gone")
+    run = train(toy_recipe(epochs=1), catalog)
+    assert list(run.summary["left_out"]) == ["red disc/2000.png"]
+
+
+# --- what a run leaves behind -------------------------------------------------------------------
+
+
+def test_metrics_are_written_as_csv_and_for_tensorboard(toys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(toy_recipe(epochs=3, eval_every=2), toys)
+    with (run.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [bool(row["val_accuracy"]) for row in rows] == [False, True, True]
+    board = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    losses = [(event.step, event.value) for event in board.Scalars("train_loss")]
+    assert losses == [(i + 1, pytest.approx(float(r["train_loss"]))) for i, r in enumerate(rows)]
+    assert [event.step for event in board.Scalars("val_accuracy")] == [2, 3]
+
+
+def test_a_finished_run_is_loaded_and_says_so(toys, capsys, monkeypatch):
+    chosen = toy_recipe(epochs=1)
+    first, run = load_or_train(chosen, toys, progress=False, workers=0)
+    assert f"training {run.folder.name}" in capsys.readouterr().out
+    monkeypatch.setattr(training, "Trainer", lambda *a: pytest.fail("trained again"))
+    again, _ = load_or_train(chosen, toys, progress=False)
+    assert f"loaded {run.folder.name}" in capsys.readouterr().out
+    assert first.hash == again.hash and again.class_names == SHAPES
+    assert not run.state.exists()
+
+
+def test_a_trace_is_written_on_request(toys):
+    run = train(toy_recipe(epochs=2), toys, profile=True)
+    (trace,) = (run.folder / "profile").iterdir()
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
+def test_an_unfinished_run_has_no_summary(toys):
+    run = Run.of(toy_recipe(), toys)
+    with pytest.raises(RunError, match="has not finished"):
+        _ = run.summary
+    with pytest.raises(RunError, match="has not ended an epoch"):
+        run.history()
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(toys) -> Path:
+    return train(toy_recipe(epochs=1), toys).best
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def foreign(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+def without_recipe(path: Path) -> None:
+    tensors, about = load_tensors(path)
+    save_tensors(path, tensors, {k: v for k, v in about.items() if k != "recipe"})
+
+
+def of_another_version(path: Path) -> None:
+    tensors, about = load_tensors(path)
+    recipe = json.loads(about["recipe"]) | {"warp": 9}
+    save_tensors(path, tensors, about | {"recipe": json.dumps(recipe)})
+
+
+def of_an_edited_network(path: Path) -> None:
+    tensors, about = load_tensors(path)
+    tensors["head.weigth"] = tensors.pop("head.weight")
+    save_tensors(path, tensors, about)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (Path.unlink, "no such checkpoint"),
+        (cut, "damaged or no safetensors"),
+        (lambda path: path.write_bytes(b""), "damaged or no safetensors"),
+        (lambda path: path.write_text("weights, honestly"), "damaged or no safetensors"),
+        (foreign, "not written by carlib"),
+        (without_recipe, "holds no recipe; not a checkpoint"),
+        (of_another_version, "unknown recipe field 'warp'"),
+        (of_an_edited_network, r"weights do not fit model 'cnn3'.*head\.weight"),
+    ],
+)
+def test_a_bad_checkpoint_is_named(checkpoint, damage, message):
+    damage(checkpoint)
+    with pytest.raises(RunError, match=rf"best\.safetensors: .*{message}"):
+        Checkpoint.load(checkpoint)
+
+
+def test_a_checkpoint_for_other_classes_is_refused_by_name(checkpoint, tmp_path):
+    root = by_class(tmp_path / "shapes", per_class=3)
+    (root / "red disc").rename(root / "red cone")
+    with pytest.raises(RunError, match="4 classes, shapes has 4; they differ in: red cone, red d"):
+        Checkpoint.load(checkpoint).check_classes(toy_catalog(root))
+    loaded = Checkpoint.load(checkpoint.parent)  # a run's folder stands for its best weights
+    with pytest.raises(RunError, match="the same names in another order"):
+        loaded.check_classes(
+            Catalog.from_rows(toy_catalog(root).table[["path", "label"]], SHAPES[::-1], "x", None)
+        )
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: path.write_bytes(pickle.dumps(Bomb())),
+    lambda path: torch.save({"model": Bomb()}, path),
+])  # fmt: skip
+def test_a_pickle_is_refused_and_never_opened(tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "best.safetensors")
+    with pytest.raises(RunError, match=r"best\.safetensors: damaged or no safetensors"):
+        Checkpoint.load(tmp_path / "best.safetensors")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_no_module_can_open_a_pickle():
+    forbidden = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "cloudpickle"}
+    for path in Path(carlib.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+            imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            assert not {str(m).split(".")[0] for m in imported} & forbidden, path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                called = f"{node.value.id}.{node.attr}"
+                assert called not in ("torch.load", "torch.save", "pd.read_pickle"), path
+            assert not (isinstance(node, ast.keyword) and node.arg == "allow_pickle"), path
+
+
+def test_a_damaged_state_is_named(toys, monkeypatch):
+    chosen = toy_recipe()
+    state = Run.of(chosen, toys).state
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_say", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, toys)
+    cut(state)
+    with pytest.raises(RunError, match=r"state\.safetensors: damaged"):
+        train(chosen, toys)
+
+
+def test_numbers_on_the_way_are_finite(toys):
+    run = train(toy_recipe(epochs=2), toys)
+    assert all(math.isfinite(v) for row in run.history() for v in row.values())
+    assert run.summary["photos_seen"] == 2 * 80 and run.summary["seconds"] > 0
+
+
+def test_recipe_errors_come_before_any_folder(toys):
+    with pytest.raises(RecipeError):
+        train(toy_recipe(model="nothing"), toys)
