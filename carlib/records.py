@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,6 +30,9 @@ from carlib.errors import RecipeError, RunError
 from carlib.models import build_model
 from carlib.paths import results_root, runs_root
 from carlib.recipes import Recipe, recipe_from_json
+
+if TYPE_CHECKING:
+    from carlib.audit import Audit
 
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "accelerate", "numpy", "carlib")
 
@@ -160,7 +163,9 @@ class Run:
         return run
 
     def claim(self, catalog: Catalog) -> None:
-        """Say in the folder which recipe and catalog it belongs to."""
+        """Say in the folder which recipe and catalog it belongs to; sweep after a killed run."""
+        for half_written in self.folder.glob("*.tmp"):
+            half_written.unlink()
         write_atomically(self.folder / "recipe.json", self.recipe.to_json())
         write_atomically(self.folder / "data.json", json.dumps(_data(catalog)))
 
@@ -260,6 +265,35 @@ def read_record(path: Path) -> Record:
         return Record(**json.loads(path.read_text()))
     except (json.JSONDecodeError, TypeError) as error:
         raise RunError(f"{path}: not a record ({error}); make it again") from None
+
+
+def audit_record(found: Audit, catalog: Catalog) -> Record:
+    """The record of an audit: its summary as metrics, photos per class and split as an extra."""
+    copies = found.copies()
+    return Record(
+        kind="audit",
+        name=f"audit-{catalog.name}",
+        data={
+            "catalog": catalog.name,
+            "fingerprint": catalog.fingerprint,
+            "photos": len(catalog),
+            "classes": catalog.num_classes,
+            "split_hashes": {name: catalog.split_hash(name) for name in catalog.split_sizes},
+        },
+        metrics=found.summary(),
+        extra={
+            "class_counts": [
+                {"class": name, **counts}
+                for name, counts in found.class_counts.to_dict(orient="index").items()
+            ],
+            "copy_groups": {
+                "exact": int((copies["kind"] == "exact").sum()),
+                "near": int((copies["kind"] == "near").sum()),
+                "across splits": int(copies["leaks"].sum()),
+            },
+        },
+        command=command_line(),
+    )
 
 
 def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Path:

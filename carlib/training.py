@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from carlib.records import (
     write_atomically,
 )
 from carlib.sampling import Batches, seed_of
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
 
@@ -78,17 +81,17 @@ def train(
     run = Run.of(chosen, catalog, folder)
     if run.finished:
         return run
-    from accelerate import PartialState
-
     run.folder.mkdir(parents=True, exist_ok=True)
-    main = PartialState().is_main_process  # of several processes that train together, one locks
+    accelerator = make_accelerator(chosen)
+    main = accelerator.is_main_process  # of several processes that train together, one locks
     try:
         with FileLock(run.folder / "lock", timeout=0) if main else contextlib.nullcontext():
             if main:
                 run.claim(catalog)
-            Trainer(run, catalog, progress, workers).fit(profile)
+            Trainer(run, catalog, accelerator, progress, workers).fit(profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
+    accelerator.wait_for_everyone()
     return run
 
 
@@ -188,14 +191,17 @@ class Progress:
 class Trainer:
     """Holds one training's pieces together; `fit` is the loop, the rest are its steps."""
 
-    def __init__(self, run: Run, catalog: Catalog, progress: bool, workers: int | None) -> None:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-
-        self.run, self.recipe, self.show = run, run.recipe, progress
-        AcceleratorState._reset_state()  # else the first run's precision is every later one's
-        self.accelerator = Accelerator(mixed_precision=_precision(self.recipe))
-        self.device = self.accelerator.device
+    def __init__(
+        self,
+        run: Run,
+        catalog: Catalog,
+        accelerator: Accelerator,
+        progress: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        self.run, self.recipe = run, run.recipe
+        self.show = progress and accelerator.is_main_process
+        self.accelerator, self.device = accelerator, accelerator.device
         framing = Framing(
             self.recipe.kept_size, self.recipe.crop, self.recipe.margin, self.recipe.fit
         )
@@ -257,12 +263,8 @@ class Trainer:
 
     def fit(self, profile: bool = False) -> None:
         """Epochs until the recipe's end, early stopping, or an error; then the summary."""
-        from torch.utils.tensorboard import SummaryWriter
-
         self._resume()
-        with SummaryWriter(
-            self.run.folder / "tensorboard", purge_step=self.done.epoch + 1
-        ) as board:
+        with self._board() as board:
             while self.done.epoch < self.recipe.epochs and not self._should_stop():
                 started = time.perf_counter()
                 row = {"epoch": self.done.epoch + 1, "lr": self.lr(self.done.step)}
@@ -273,10 +275,18 @@ class Trainer:
                 row["seconds"] = time.perf_counter() - started
                 self.done.seconds += row["seconds"]
                 self._keep(row)
-                for key, value in row.items():
+                for key, value in row.items() if board else ():
                     board.add_scalar(key, value, self.done.epoch)
                 self._say(row)
         self._finish()
+
+    def _board(self):
+        """TensorBoard's writer; what a killed session wrote of the next epoch is taken back."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        if not self.accelerator.is_main_process:
+            return contextlib.nullcontext()
+        return SummaryWriter(self.run.folder / "tensorboard", purge_step=self.done.epoch + 1)
 
     def _is_last(self) -> bool:
         return self.done.epoch >= self.recipe.epochs
@@ -370,10 +380,13 @@ class Trainer:
         return self.recipe.lr * lr_factor(self.recipe, done)
 
     def _validate(self) -> dict[str, float]:
+        from accelerate.utils import broadcast_object_list
+
         logits = predict(
             self.scored, self.store, self.held_out, self.normalize, self.recipe, self.device
         )
         found = quick_metrics(logits, self.store.labels[self.held_out], self.recipe.smoothing)
+        found = broadcast_object_list([found])[0]  # several processes must agree when to stop
         self._judge(found)
         return {f"val_{key}": value for key, value in found.items()}
 
@@ -460,7 +473,7 @@ class Trainer:
         self.run.state.unlink(missing_ok=True)
 
     def _say(self, row: dict[str, float]) -> None:
-        if not self.show or not self.accelerator.is_main_process:
+        if not self.show:
             return
         shown = f"epoch {row['epoch']:3d}  loss {row['train_loss']:.3f}"
         if "val_accuracy" in row:
@@ -470,10 +483,17 @@ class Trainer:
         tqdm.write(f"{shown}  {row['seconds']:.0f} s")
 
 
-def _precision(chosen: Recipe) -> str:
-    if chosen.precision != "auto":
-        return chosen.precision
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+def make_accelerator(chosen: Recipe) -> Accelerator:
+    """Device, processes and precision, as `accelerate launch` or the environment have them."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    precision = chosen.precision
+    if precision == "auto":
+        there = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if there else "no"
+    AcceleratorState._reset_state()  # else the first run's precision is every later one's
+    return Accelerator(mixed_precision=precision)
 
 
 def make_optimizer(chosen: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:

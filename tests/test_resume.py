@@ -1,0 +1,159 @@
+"""Killed and resumed: the same final weights, bit by bit, as if nothing had happened.
+
+The processes here are real, and so is their end: SIGKILL, which no code can catch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from toys import toy_catalog, toy_recipe
+
+from carlib import records, training
+from carlib.records import Run, load_tensors
+from carlib.training import Trainer, train
+
+RECIPES = {  # between them: everything that a run has to remember
+    "averaged": dict(model="simple_resnet_half", ema=0.9, mixup=0.4, cutmix=1.0, flip_eval=True,
+                     mix_probability=0.7, eval_every=2, sampler="balanced", start_size=16,
+                     size=32, store_size=36, grayscale=True, augment="scratch_cpu"),
+    "plateau": dict(model="cnn4", optimizer="sgd", lr=0.05, schedule="plateau", monitor="loss",
+                    plateau_patience=1, step_factor=0.5, accumulate=2, statistics="data"),
+}  # fmt: skip
+EPOCHS, STEPS = 3, 5  # 80 photos in batches of 16
+
+
+def chosen(name: str):
+    return toy_recipe(epochs=EPOCHS, batch_size=16, **RECIPES[name])
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in(kind: type, name: str, when, after: bool = False) -> None:
+    """Kill this process when it calls a method for which `when(self, *arguments)` is true."""
+    method = getattr(kind, name)
+
+    def deadly(self, *arguments):
+        if not after and when(self, *arguments):
+            die()
+        result = method(self, *arguments)
+        if after and when(self, *arguments):
+            die()
+        return result
+
+    setattr(kind, name, deadly)
+
+
+def before_step(number: int):
+    return lambda: die_in(Trainer, "_step", lambda self, *_: self.done.step == number)
+
+
+def after_the_best_weights() -> None:
+    """Between two files: the best weights are of an epoch that the state does not know yet."""
+    die_in(Trainer, "_judge", lambda self, _: self.done.epoch == 2, after=True)
+
+
+def while_the_state_is_written() -> None:
+    replace = os.replace
+    count = 0
+
+    def deadly(source, target):
+        nonlocal count
+        count += Path(target).name == "state.safetensors"
+        if count == 2:
+            os.truncate(source, os.path.getsize(source) // 2)
+            die()
+        replace(source, target)
+
+    records.os.replace = deadly
+
+
+def after_the_last_weights() -> None:
+    write = training.write_atomically
+
+    def deadly(path, data):
+        if path.name == "finished.json":
+            die()
+        write(path, data)
+
+    training.write_atomically = deadly
+
+
+MOMENTS = {
+    "first step": before_step(0),
+    "middle of the first epoch": before_step(3),
+    "middle of the second epoch": before_step(STEPS + 2),
+    "after the best weights": after_the_best_weights,
+    "while the state is written": while_the_state_is_written,
+    "after the last weights": after_the_last_weights,
+}
+
+
+def session(name: str, root: str, cache: str, folder: str, moment: str | None) -> None:
+    """One process that trains until its end or its death."""
+    torch.set_num_threads(1)
+    os.environ["CARLIB_CACHE"] = cache
+    if moment:
+        MOMENTS[moment]()
+    workers = 1 if moment == "middle of the second epoch" else 0
+    train(chosen(name), toy_catalog(Path(root)), folder, progress=False, workers=workers)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A server that has imported everything and forks clean processes off."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["carlib.training", "albumentations", "accelerate", "timm.data",
+                                    "timm.utils", "torch.utils.tensorboard"])  # fmt: skip
+    return context
+
+
+@pytest.fixture(scope="module")
+def whole(toy_root, tmp_path_factory, processes):
+    """Uninterrupted runs by recipe, each trained once."""
+    base = tmp_path_factory.mktemp("whole")
+    for name in RECIPES:
+        process = processes.Process(
+            target=session, args=(name, str(toy_root), str(base), str(base / name), None)
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode == 0
+    return base
+
+
+CASES = [("averaged", moment) for moment in MOMENTS]
+CASES += [("plateau", m) for m in ("middle of the second epoch", "after the best weights")]
+
+
+@pytest.mark.parametrize("name, moment", CASES)
+def test_killed_and_resumed_ends_in_the_same_weights(
+    processes, whole, toy_root, tmp_path, name, moment
+):
+    folder = tmp_path / "killed"
+    arguments = (name, str(toy_root), str(whole), str(folder))
+    process = processes.Process(target=session, args=(*arguments, moment))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    run = Run.of(chosen(name), toy_catalog(toy_root), folder)
+    assert not run.finished
+    os.environ["CARLIB_CACHE"] = str(whole)  # put back by the private_folders fixture
+    train(chosen(name), toy_catalog(toy_root), folder, progress=False, workers=0)
+    for file in ("last.safetensors", "best.safetensors"):
+        mine, theirs = load_tensors(folder / file)[0], load_tensors(whole / name / file)[0]
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine), file
+    there = Run.of(chosen(name), toy_catalog(toy_root), whole / name)
+    without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
+    assert without_time == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in there.history()
+    ]
+    assert not list(folder.glob("*.tmp"))
