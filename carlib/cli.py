@@ -61,6 +61,7 @@ def data_audit(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the findings here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
     val_fraction: ValFraction = 0.0,
+    record: Annotated[bool, typer.Option("--record", help="Write the record too.")] = False,
 ) -> None:
     """Find bad photos and copies; exit code 1 when copies sit on both sides of a split."""
     from carlib.audit import audit
@@ -73,6 +74,10 @@ def data_audit(
         typer.echo(json.dumps(found.summary(), indent=1))
     else:
         _print_audit(catalog, found, csv)
+    if record:
+        from carlib.records import audit_record
+
+        typer.echo(f"record: {audit_record(found, catalog).write()}", err=True)
     raise typer.Exit(1 if found.leaks else 0)
 
 
