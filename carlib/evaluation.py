@@ -110,7 +110,8 @@ def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int 
     report = classification_report(labels, answers, output_dict=True, zero_division=0)
     metrics: dict[str, Any] = {
         "loss": float(F.cross_entropy(logits, torch.from_numpy(labels))),
-        "kappa": float(cohen_kappa_score(labels, answers)),
+        # Undefined (not a number) when there is but one class: then no better than chance.
+        "kappa": float(np.nan_to_num(cohen_kappa_score(labels, answers))),
         "mcc": float(matthews_corrcoef(labels, answers)),
     }
     for key in ("precision", "recall", "f1-score"):
@@ -227,6 +228,9 @@ def logits_of(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bo
     # The catalog with all splits is what training decoded: the store is then there already.
     store = PhotoStore.open(catalog, framing, progress)
     positions = store.positions(split)
+    if not len(positions):
+        first = next(iter(store.left_out.values()), "it is empty")
+        raise RunError(f"{part.name}: no photo of split {split!r} can be read; first: {first}")
     labels = store.labels[positions]
     if (labels < 0).any():
         raise RunError(f"{part.name}: split {split!r} has no labels, so it cannot be scored")

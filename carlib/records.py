@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
@@ -249,7 +250,13 @@ class Record:
         folder = folder or results_root()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
-        write_atomically(path, json.dumps(_rounded(asdict(self)), indent=1) + "\n")
+        try:
+            text = json.dumps(_rounded(asdict(self)), indent=1, allow_nan=False)
+        except ValueError:
+            raise RunError(
+                f"{self.name}: a value is not a finite number; see its metrics"
+            ) from None
+        write_atomically(path, text + "\n")
         return path
 
 
@@ -308,6 +315,8 @@ def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Pa
 
 def _rounded(value: Any) -> Any:
     """Six significant digits: enough for every table, and no noise in the diffs."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, Mapping):

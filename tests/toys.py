@@ -23,7 +23,8 @@ def shape(kind: int, seed: int) -> Image.Image:
     ground = generator.integers(70, 130, (HEIGHT, WIDTH, 1), dtype=np.uint8).repeat(3, 2)
     image = Image.fromarray(ground)
     draw = ImageDraw.Draw(image)
-    x, y = (int(v) for v in generator.integers(-6, 7, 2) + (WIDTH // 2, HEIGHT // 2))
+    x = WIDTH // 2 + int(generator.integers(-6, 7))
+    y = HEIGHT // 2 + int(generator.integers(-6, 7))
     r = int(generator.integers(7, 12))
     box = (x - r, y - r, x + r, y + r)
     if kind == 0:
