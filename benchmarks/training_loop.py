@@ -1,0 +1,248 @@
+"""How fast the training loop is, side by side with the fastest and the usual way.
+
+    python benchmarks/training_loop.py [--data showroom] [--recipe scratch_cpu] [--size 64] ...
+
+Three loops train the same network with the same optimizer, clipping and weight averaging:
+
+  carlib    our loop, photos from the decoded store, everything that the recipe asks for
+  random    a bare loop on one random batch that lies ready: what the hardware allows
+  folder    a bare loop on torchvision's ImageFolder, transforms and DataLoader: the usual way
+
+They take turns (carlib, random, folder, carlib, ...), so that a busy machine hurts all of them
+alike; medians and ratios over the rounds go into a record. Aims: carlib / random at least .9 on a
+CPU and .95 on a GPU, carlib / folder at least 1.5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from carlib.augment import preset
+from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.recipes import Recipe, recipe
+from carlib.records import Record, Run, command_line, make_network
+from carlib.training import Trainer, make_accelerator, make_optimizer
+
+AIMS = {"carlib / random": {"cpu": 0.9, "gpu": 0.95}, "carlib / folder": {"cpu": 1.5, "gpu": 1.5}}
+
+
+class BareLoop:
+    """Forward, backward, clip, step, average: the least that trains this recipe."""
+
+    def __init__(self, chosen: Recipe, num_classes: int, device: torch.device) -> None:
+        from timm.utils import ModelEmaV3
+
+        self.recipe, self.device = chosen, device
+        model = make_network(chosen, num_classes).to(device, memory_format=torch.channels_last)
+        self.model, self.optimizer = model.train(), make_optimizer(chosen, model)
+        self.ema = ModelEmaV3(model, decay=chosen.ema) if chosen.ema else None
+        self.loss = torch.nn.CrossEntropyLoss(label_smoothing=chosen.smoothing)
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.autocast = torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext()
+
+    def epoch(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> int:
+        """Train on normalized photos and labels; the number of photos."""
+        seen = 0
+        for photos, labels in batches:
+            photos = photos.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            labels = labels.to(self.device, non_blocking=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            with self.autocast:
+                loss = self.loss(self.model(photos), labels)
+            loss.backward()
+            if self.recipe.clip:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update(self.model)
+            seen += len(photos)
+        return seen
+
+
+def carlib_epochs(trainer: Trainer) -> Callable[[], int]:
+    """One epoch of our own loop per call; gives the number of photos."""
+
+    def epoch() -> int:
+        trainer._train_epoch(0, profile=False)
+        return len(trainer.batches) * trainer.batches.batch_size
+
+    return epoch
+
+
+def random_epochs(chosen: Recipe, catalog: Catalog, device: torch.device, steps: int):
+    """Epochs of as many steps on one random batch on the device."""
+    loop = BareLoop(chosen, catalog.num_classes, device)
+    channels = 1 if chosen.grayscale else 3
+    shape = (chosen.batch_size, channels, chosen.size, chosen.size)
+    photos = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(catalog.num_classes, (chosen.batch_size,), device=device)
+    return lambda: loop.epoch((photos, labels) for _ in range(steps))
+
+
+def folder_epochs(
+    chosen: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path
+):
+    """Epochs of torchvision's ImageFolder and transforms over the same photos."""
+    as_class_folders(catalog.select("train"), folder)
+    loader = DataLoader(
+        datasets.ImageFolder(str(folder), usual_transforms(chosen)),
+        chosen.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+    )
+    loop = BareLoop(chosen, catalog.num_classes, device)
+    return lambda: loop.epoch(iter(loader))
+
+
+def usual_transforms(chosen: Recipe) -> transforms.Compose:
+    """What a recipe's preset is in torchvision's transforms."""
+    wanted = preset(chosen.augment)
+    steps: list = [transforms.Resize((chosen.size, chosen.size))]
+    if wanted.crop != (1.0, 1.0):
+        steps = [transforms.RandomResizedCrop(chosen.size, wanted.crop)]
+    steps.append(transforms.RandomHorizontalFlip(wanted.flip))
+    if wanted.moves:
+        scale = (1 - wanted.zoom, 1 + wanted.zoom)
+        move = transforms.RandomAffine(
+            wanted.rotation, (wanted.shift, wanted.shift), scale, wanted.shear
+        )
+        steps.append(transforms.RandomApply([move], wanted.affine))
+    if wanted.colors:
+        jitter = transforms.ColorJitter(
+            wanted.brightness, wanted.contrast, wanted.saturation, wanted.hue
+        )
+        steps.append(transforms.RandomApply([jitter], wanted.color))
+    if wanted.blur:
+        steps.append(transforms.RandomApply([transforms.GaussianBlur(3)], wanted.blur))
+    if chosen.grayscale:
+        steps.append(transforms.Grayscale())
+    elif wanted.gray:
+        steps.append(transforms.RandomGrayscale(wanted.gray))
+    channels = 1 if chosen.grayscale else 3
+    steps += [transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.25] * channels)]
+    if wanted.erasing:
+        steps.append(transforms.RandomErasing(wanted.erasing, (0.02, 0.2)))
+    return transforms.Compose(steps)
+
+
+def as_class_folders(catalog: Catalog, folder: Path) -> None:
+    """Lay photos out as ImageFolder wants them: links where they are files, else copies."""
+    for path, label in zip(catalog.table["path"], catalog.labels, strict=True):
+        target = folder / f"{label:04d}" / path.replace("/", "_").replace("#", "_")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(catalog.source, FolderSource):
+            target.symlink_to((catalog.root / path).resolve())
+        else:
+            target.write_bytes(catalog.source.read(path))
+
+
+def rates(loops: dict[str, Callable[[], int]], rounds: int, device: torch.device):
+    """Photos per second of each loop, one list entry per round; the first round is a warm-up."""
+    found: dict[str, list[float]] = {name: [] for name in loops}
+    for number in range(rounds + 1):
+        for name, epoch in loops.items():
+            started = time.perf_counter()
+            photos = epoch()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                found[name].append(photos / (time.perf_counter() - started))
+    return found
+
+
+def ratios(found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Our rate over that of each other loop, round by round."""
+    ours = np.array(found["carlib"])
+    return {f"carlib / {name}": list(ours / found[name]) for name in found if name != "carlib"}
+
+
+def limited(catalog: Catalog, photos: int) -> Catalog:
+    """At most so many training photos, spread over the classes, and one val photo per class."""
+    catalog = catalog if "val" in catalog.split_sizes else catalog.stratified_split()
+    table = catalog.table
+    place = table.groupby(["split", "label"]).cumcount()
+    train = (table["split"] == "train") & (place < max(2, -(-photos // catalog.num_classes)))
+    return catalog.select(train | ((table["split"] == "val") & (place < 1)))
+
+
+def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int) -> Record:
+    """Run the three loops in turn; the record is not written yet."""
+    with tempfile.TemporaryDirectory() as name:
+        accelerator = make_accelerator(chosen)
+        device = accelerator.device
+        trainer = Trainer(Run(Path(name) / "run", chosen), catalog, accelerator, workers=workers)
+        steps = len(trainer.batches)
+        folder = Path(name) / "photos"
+        loops = {
+            "carlib": carlib_epochs(trainer),
+            "random": random_epochs(chosen, catalog, device, steps),
+            "folder": folder_epochs(chosen, catalog, device, workers, folder),
+        }
+        found = rates(loops, rounds, device)
+    middle = {f"{k}_photos_per_second": statistics.median(v) for k, v in found.items()}
+    compared = ratios(found)
+    kind = "gpu" if device.type == "cuda" else "cpu"
+    return Record(
+        kind="benchmark",
+        name=f"training_loop-{catalog.name}-{kind}",
+        data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
+              "photos": len(trainer.used)},
+        metrics=middle | {k: statistics.median(v) for k, v in compared.items()},
+        recipe=vars(chosen),
+        extra={"rounds": rounds, "steps": steps, "workers": workers, "rates": found,
+               "ratios": compared, "aims": {k: v[kind] for k, v in AIMS.items()},
+               "threads": torch.get_num_threads()},
+        command=command_line(),
+    )  # fmt: skip
+
+
+def show(record: Record) -> None:
+    """Print the medians as a table."""
+    for name in record.extra["rates"]:
+        print(f"{name:8s} {record.metrics[f'{name}_photos_per_second']:8.1f} photos/s")
+    for name, aim in record.extra["aims"].items():
+        low, high = min(record.extra["ratios"][name]), max(record.extra["ratios"][name])
+        print(f"{name}: {record.metrics[name]:.2f}  ({low:.2f} to {high:.2f}; aim {aim})")
+
+
+def main(arguments: list[str] | None = None) -> Record:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="showroom", help="a data set, as `open_catalog` takes it")
+    parser.add_argument("--recipe", default="scratch_cpu")
+    parser.add_argument("--size", type=int, help="side of the photos, instead of the recipe's")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
+    parser.add_argument("--photos", type=int, default=1024, help="training photos per round")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
+    parser.add_argument("--workers", type=int, help="loader processes of carlib and folder")
+    options = parser.parse_args(arguments)
+    changes = {"size": options.size, "batch_size": options.batch_size}
+    chosen = recipe(options.recipe, start_size=0, **{k: v for k, v in changes.items() if v})
+    if options.size:
+        chosen = chosen.but(eval_size=0, store_size=options.size * 4 // 3)
+    catalog = limited(open_catalog(options.data), options.photos)
+    chosen = chosen.but(batch_size=min(chosen.batch_size, catalog.split_sizes["train"]))
+    workers = options.workers
+    if workers is None:
+        workers = 4 if torch.cuda.is_available() else 1
+    record = compare(catalog, chosen, options.rounds, workers)
+    show(record)
+    print(record.write())
+    return record
+
+
+if __name__ == "__main__":
+    main()

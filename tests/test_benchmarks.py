@@ -1,0 +1,29 @@
+"""The benchmarks run; what they measure is for a quiet machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from carlib.records import load_records
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_training_loop_compares_three_loops_and_writes_a_record(toy_root, capsys):
+    options = ["--recipe", "cnn4", "--size", "16", "--batch-size", "8", "--photos", "16"]
+    options += ["--data", str(toy_root), "--rounds", "2", "--workers", "0"]
+    load("training_loop").main(options)
+    (record,) = load_records(kind="benchmark")
+    assert record.name == "training_loop-shapes-cpu"
+    assert {len(v) for v in record.extra["rates"].values()} == {2}
+    assert all(rate > 0 for rate in record.metrics.values())
+    assert record.metrics.keys() >= {"carlib / random", "carlib / folder"}
+    assert "aim 0.9" in capsys.readouterr().out
