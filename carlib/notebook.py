@@ -31,11 +31,18 @@ class Setup:
         """True on photographs, False on the drawn cars."""
         return self.catalog.name != "showroom"
 
-    def recipe(self, name: str, epochs: int = 12, size: int = 64, **changes: object) -> Recipe:
-        """A named recipe: whole on real photos with a GPU, else cut to `epochs` and `size`."""
+    @property
+    def full(self) -> bool:
+        """True where whole recipes run: on real photos, with a GPU."""
+        return self.real and self.device == "cuda"
+
+    def recipe(
+        self, name: str, cut: Mapping[str, object] | None = None, **changes: object
+    ) -> Recipe:
+        """A named recipe with `changes`: whole where `full`, else quick and `cut` further."""
         chosen = recipe(name, seed=self.seed)
-        if not (self.real and self.device == "cuda"):
-            chosen = quick(chosen, epochs, size)
+        if not self.full:
+            chosen = quick(chosen).but(**(cut or {}))
         return chosen.but(**changes) if changes else chosen
 
     def keep(self, record: Record) -> Record:

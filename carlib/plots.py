@@ -62,7 +62,7 @@ def montage(
     titles: Sequence[str] | None = None,
     columns: int = 6,
     colors: Sequence[str] | None = None,
-    side: float = 1.5,
+    side: float = 1.3,
 ) -> Figure:
     """A grid of photos (height, width, 3) uint8, each with an optional title and its color."""
     rows = -(-len(photos) // columns)
@@ -138,9 +138,19 @@ def class_histogram(catalog: Catalog) -> Figure:
     )
     left.legend()
     first = next(iter(counts.values()))
-    edges = np.arange(first.min(), first.max() + 2) - 0.5
-    right.hist(first, bins=edges, color=BLUE)
+    values, classes = np.unique(first, return_counts=True)
+    right.bar(values, classes, width=1.0, color=BLUE)
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set(xlabel=f"photos in {next(iter(counts))}", ylabel="classes", title="How uneven")
+    return figure
+
+
+@styled
+def counts_chart(counts: Sequence[int], title: str) -> Figure:
+    """Photos per class, largest first."""
+    figure, ax = plt.subplots(figsize=(6, 2.4))
+    ax.bar(range(1, len(counts) + 1), sorted(counts, reverse=True), width=1.0, color=BLUE)
+    ax.set(title=title, xlabel="class, largest first", ylabel="photos")
     return figure
 
 
