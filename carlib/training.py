@@ -439,9 +439,15 @@ class Trainer:
         self.raw.load_state_dict(_under(tensors, "model."))
         if self.ema:
             self.ema.module.load_state_dict(_under(tensors, "ema."))
+        # Fused optimizers walk through memory, so what they remember must lie as the weights do
+        # (channels last); a file keeps values, not strides.
+        weights = [p for group in self.optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in _under(tensors, "optimizer.").items():
             index, name = key.split(".", 1)
+            like = weights[int(index)]
+            fits = value.shape == like.shape
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value) if fits else value
             state.setdefault(int(index), {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -19,10 +19,10 @@ from carlib.records import Run, load_tensors
 from carlib.training import Trainer, train
 
 RECIPES = {  # between them: everything that a run has to remember
-    "averaged": dict(model="simple_resnet_half", ema=0.9, mixup=0.4, cutmix=1.0, flip_eval=True,
+    "averaged": dict(model="cnn_advanced", ema=0.9, mixup=0.4, cutmix=1.0, flip_eval=True,
                      mix_probability=0.7, eval_every=2, sampler="balanced", start_size=16,
-                     size=32, store_size=36, grayscale=True, augment="scratch_cpu"),
-    "plateau": dict(model="cnn4", optimizer="sgd", lr=0.05, schedule="plateau", monitor="loss",
+                     size=32, store_size=32, grayscale=True, augment="scratch_cpu"),
+    "plateau": dict(model="cnn3", optimizer="sgd", lr=0.05, schedule="plateau", monitor="loss",
                     plateau_patience=1, step_factor=0.5, accumulate=2, statistics="data"),
 }  # fmt: skip
 EPOCHS, STEPS = 3, 5  # 80 photos in batches of 16

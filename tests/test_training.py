@@ -68,7 +68,7 @@ def test_the_gpus_loader_teaches_too(toys):
 
 
 def test_same_seed_same_weights(toys, tmp_path):
-    chosen = toy_recipe(model="simple_resnet_half", epochs=1, mixup=0.4, ema=0.9)
+    chosen = toy_recipe(model="cnn_advanced", epochs=1, mixup=0.4, ema=0.9)
     first, again = (train(chosen, toys, tmp_path / name) for name in "ab")
     other = train(chosen.but(seed=1), toys, tmp_path / "c")
     assert same(first.last, again.last) and not same(first.last, other.last)
