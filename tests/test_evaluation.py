@@ -73,6 +73,13 @@ def test_metrics_equal_those_of_scikit_learn(seed):
     assert found["loss"] == pytest.approx(sk.log_loss(labels, logits.double().softmax(1).numpy()))
 
 
+def test_confusion_matrix_is_scikit_learns():
+    logits, labels = problem()
+    answers = logits.argmax(1).numpy()
+    theirs = sk.confusion_matrix(labels, answers, labels=range(7))
+    assert (evaluation.confusion(labels, answers, 7) == theirs).all()
+
+
 def test_metrics_equal_those_of_torchmetrics():
     metrics = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels = problem()
@@ -213,7 +220,6 @@ def test_only_the_test_split_is_noted_in_the_ledger(trained):
     checkpoint, catalog = trained
     ledger = results_root() / "test_ledger.jsonl"
     evaluate(checkpoint, catalog, "val")
-    evaluate(checkpoint, catalog, "train")
     assert not ledger.exists()
     evaluate(checkpoint, catalog, "test")
     evaluate(checkpoint, catalog, "test")
