@@ -8,6 +8,7 @@ step before the network, in training and in scoring alike.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -141,7 +142,9 @@ def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.nd
     pipeline = A.Compose(steps)
 
     def run(photo: np.ndarray, seed: int) -> np.ndarray:
-        pipeline.set_random_seed(seed)
+        # One generator for all steps. `set_random_seed` would give each step a copy of the same one:
+        # then only photos that are flipped are ever turned, and only those turned erased.
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return pipeline(image=photo)["image"]
 
     return run

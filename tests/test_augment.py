@@ -136,6 +136,17 @@ def test_both_builders_agree_on_average(part):
     assert (moments["cpu"] - moments["gpu"]).abs().max() < 0.05, moments
 
 
+def test_parts_are_drawn_independently_of_each_other():
+    """Of the photos that are flipped, as many are turned grey as of the others."""
+    photo = np.zeros((8, 8, 3), np.uint8)
+    photo[:, :4] = (255, 0, 0)
+    run = cpu_pipeline(Preset(flip=0.5, gray=0.5), 8)
+    made = [run(photo, seed) for seed in range(400)]
+    flipped = np.array([m[0, 0].max() == 0 for m in made])
+    gray = np.array([(m[..., 0] == m[..., 1]).all() for m in made])
+    assert abs(gray[flipped].mean() - 0.5) < 0.12 and abs(gray[~flipped].mean() - 0.5) < 0.12
+
+
 def test_unknown_preset_lists_the_known():
     with pytest.raises(RecipeError, match="unknown augmentation 'heavy'; known: none, light"):
         preset("heavy")
