@@ -11,21 +11,20 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from carlib.augment import STATISTICS, Mixing, Normalize, cpu_pipeline, gpu_pipeline, preset
+from carlib.augment import STATISTICS, Mixing, Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict, quick_metrics
+from carlib.loading import make_loader, set_seed
 from carlib.losses import make_loss
 from carlib.models import count_parameters
 from carlib.photos import Framing, PhotoStore
@@ -95,79 +94,6 @@ def train(
     return run
 
 
-# --- photos on their way to the network ---------------------------------------------------------
-
-
-class TrainingPhotos(Dataset):
-    """Batches of augmented uint8 photos; asked for by (epoch seed, positions), hence stateless."""
-
-    def __init__(self, store: PhotoStore, chosen: Recipe) -> None:
-        self.store, self.recipe = store, chosen
-        self._pipelines: dict[int, Any] = {}
-
-    def __getitems__(self, tickets: list[tuple[int, int, int]]) -> torch.Tensor:
-        """Photos (batch, size, size, 3) uint8 for tickets (position, size, seed)."""
-        return torch.from_numpy(np.stack([self._photo(*ticket) for ticket in tickets]))
-
-    def _photo(self, position: int, size: int, seed: int) -> np.ndarray:
-        if size not in self._pipelines:
-            self._pipelines[size] = cpu_pipeline(preset(self.recipe.augment), size)
-        return self._pipelines[size](np.asarray(self.store.pixels[position]), seed)
-
-
-class CpuLoader:
-    """Augments in worker processes (albumentations) and hands over uint8 batches."""
-
-    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, workers: int):
-        self.device, self.seed, self.recipe = device, chosen.seed, chosen
-        self.tickets: list[list[tuple[int, int, int]]] = []
-        self.loader = DataLoader(
-            TrainingPhotos(store, chosen),
-            batch_sampler=self.tickets,
-            collate_fn=_as_is,
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-            persistent_workers=workers > 0,
-        )
-
-    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
-        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
-        size = self.recipe.size_at(epoch)
-        self.tickets[:] = [
-            [(int(p), size, seed_of(self.seed, epoch, step, i) % 2**32) for i, p in enumerate(ps)]
-            for step, ps in enumerate(batches)
-        ]
-        for photos in self.loader:
-            photos = photos.to(self.device, non_blocking=True)
-            yield photos.permute(0, 3, 1, 2).float().div_(255)
-
-
-class GpuLoader:
-    """Holds every training photo on the GPU as uint8 and augments there (kornia)."""
-
-    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, used: np.ndarray):
-        self.device, self.recipe = device, chosen
-        self.where = np.full(len(store.pixels), -1)
-        self.where[used] = np.arange(len(used))
-        self.pixels = torch.from_numpy(np.ascontiguousarray(store.pixels[used])).to(device)
-        self._pipelines: dict[int, torch.nn.Module] = {}
-
-    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
-        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
-        size = self.recipe.size_at(epoch)
-        if size not in self._pipelines:
-            self._pipelines[size] = gpu_pipeline(preset(self.recipe.augment), size)
-        for step, positions in enumerate(batches):
-            rows = torch.from_numpy(self.where[positions]).to(self.device)
-            photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
-            _set_seed(seed_of(self.recipe.seed, epoch, step, 1), self.device)
-            yield self._pipelines[size](photos)
-
-
-def _as_is(batch: torch.Tensor) -> torch.Tensor:
-    return batch
-
-
 # --- the loop -----------------------------------------------------------------------------------
 
 
@@ -215,7 +141,7 @@ class Trainer:
         self.batches = Batches(
             labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler
         )
-        self.loader = self._make_loader(workers)
+        self.loader = make_loader(self.store, self.used, self.recipe, self.device, workers)
         self.class_names = catalog.class_names
         mean, std = STATISTICS.get(self.recipe.statistics) or self.store.statistics(self.used)
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
@@ -232,19 +158,10 @@ class Trainer:
         self._make_network(catalog.num_classes)
         self.done = Progress(accumulate=self.recipe.accumulate)
 
-    def _make_loader(self, workers: int | None) -> CpuLoader | GpuLoader:
-        wanted = self.recipe.augment_on
-        if wanted == "auto":
-            wanted = "gpu" if self.device.type == "cuda" else "cpu"
-        if wanted == "gpu":
-            return GpuLoader(self.store, self.recipe, self.device, self.used)
-        workers = (4 if self.device.type == "cuda" else 1) if workers is None else workers
-        return CpuLoader(self.store, self.recipe, self.device, workers)
-
     def _make_network(self, num_classes: int) -> None:
         from timm.utils import ModelEmaV3
 
-        _set_seed(seed_of(self.recipe.seed), self.device)
+        set_seed(seed_of(self.recipe.seed), self.device)
         model = make_network(self.recipe, num_classes).to(self.device)
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.recipe, model)
@@ -329,7 +246,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr(self.done.step)
         while True:
-            _set_seed(seed, self.device)  # dropout
+            set_seed(seed, self.device)  # dropout
             with contextlib.suppress(torch.OutOfMemoryError):
                 totals = self._backward(photos, targets)
                 break
@@ -541,17 +458,6 @@ def _correct(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if targets.ndim == 1:
         return (answers == targets).float().sum()
     return targets.gather(1, answers[:, None]).float().sum()
-
-
-def _set_seed(seed: int, device: torch.device) -> None:
-    """Seed what draws on a device; `torch.manual_seed` without CUDA costs a millisecond each time.
-
-    (It formats a stack trace, in case CUDA is initialized later and the seeding fails then.)
-    """
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
 
 
 def _count(piece: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,117 @@
+"""Training photos on their way to the network: augmented on the CPU or on the GPU.
+
+Both loaders are asked for an epoch's batches by position and give float photos on the device.
+Neither remembers anything between epochs: what a photo looks like follows from (seed, epoch, step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from carlib.augment import cpu_pipeline, gpu_pipeline, preset
+from carlib.photos import PhotoStore
+from carlib.recipes import Recipe
+from carlib.sampling import seed_of
+
+
+def make_loader(
+    store: PhotoStore,
+    used: np.ndarray,
+    chosen: Recipe,
+    device: torch.device,
+    workers: int | None = None,
+) -> CpuLoader | GpuLoader:
+    """The loader that a recipe asks for; `used` are the positions of the training photos."""
+    wanted = chosen.augment_on
+    if wanted == "auto":
+        wanted = "gpu" if device.type == "cuda" else "cpu"
+    if wanted == "gpu":
+        return GpuLoader(store, chosen, device, used)
+    workers = (4 if device.type == "cuda" else 1) if workers is None else workers
+    return CpuLoader(store, chosen, device, workers)
+
+
+class TrainingPhotos(Dataset):
+    """Batches of augmented uint8 photos; asked for by (epoch seed, positions), hence stateless."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe) -> None:
+        self.store, self.recipe = store, chosen
+        self._pipelines: dict[int, Any] = {}
+
+    def __getitems__(self, tickets: list[tuple[int, int, int]]) -> torch.Tensor:
+        """Photos (batch, size, size, 3) uint8 for tickets (position, size, seed)."""
+        return torch.from_numpy(np.stack([self._photo(*ticket) for ticket in tickets]))
+
+    def _photo(self, position: int, size: int, seed: int) -> np.ndarray:
+        if size not in self._pipelines:
+            self._pipelines[size] = cpu_pipeline(preset(self.recipe.augment), size)
+        return self._pipelines[size](np.asarray(self.store.pixels[position]), seed)
+
+
+class CpuLoader:
+    """Augments in worker processes (albumentations) and hands over uint8 batches."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, workers: int):
+        self.device, self.seed, self.recipe = device, chosen.seed, chosen
+        self.tickets: list[list[tuple[int, int, int]]] = []
+        self.loader = DataLoader(
+            TrainingPhotos(store, chosen),
+            batch_sampler=self.tickets,
+            collate_fn=_as_is,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0,
+        )
+
+    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
+        size = self.recipe.size_at(epoch)
+        self.tickets[:] = [
+            [(int(p), size, seed_of(self.seed, epoch, step, i) % 2**32) for i, p in enumerate(ps)]
+            for step, ps in enumerate(batches)
+        ]
+        for photos in self.loader:
+            photos = photos.to(self.device, non_blocking=True)
+            yield photos.permute(0, 3, 1, 2).float().div_(255)
+
+
+class GpuLoader:
+    """Holds every training photo on the GPU as uint8 and augments there (kornia)."""
+
+    def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, used: np.ndarray):
+        self.device, self.recipe = device, chosen
+        self.where = np.full(len(store.pixels), -1)
+        self.where[used] = np.arange(len(used))
+        self.pixels = torch.from_numpy(np.ascontiguousarray(store.pixels[used])).to(device)
+        self._pipelines: dict[int, torch.nn.Module] = {}
+
+    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
+        size = self.recipe.size_at(epoch)
+        if size not in self._pipelines:
+            self._pipelines[size] = gpu_pipeline(preset(self.recipe.augment), size)
+        for step, positions in enumerate(batches):
+            rows = torch.from_numpy(self.where[positions]).to(self.device)
+            photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
+            set_seed(seed_of(self.recipe.seed, epoch, step, 1), self.device)
+            yield self._pipelines[size](photos)
+
+
+def _as_is(batch: torch.Tensor) -> torch.Tensor:
+    return batch
+
+
+def set_seed(seed: int, device: torch.device) -> None:
+    """Seed what draws on a device; `torch.manual_seed` without CUDA costs a millisecond each time.
+
+    (It formats a stack trace, in case CUDA is initialized later and the seeding fails then.)
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
