@@ -1,7 +1,7 @@
-"""The command line: `carlib data …`, `carlib train`, `carlib evaluate`, `carlib recipes`.
+"""The command line: `carlib data …`, `train`, `evaluate`, `recipes` and `report`.
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
-codes: 0 all well, 1 the answer is "no" (an audit found a leak), 2 the request cannot be met.
+codes: 0 all well, 1 the answer is "no" (a leak, a stale report), 2 the request cannot be met.
 """
 
 from __future__ import annotations
@@ -173,6 +173,25 @@ def recipes_command() -> None:
     for name, chosen in RECIPES.items():
         table.add_row(name, chosen.model, str(chosen.size), str(chosen.epochs), chosen.note)
     Console().print(table)
+
+
+@app.command("report")
+def report_command(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit code 1 if something is stale.")
+    ] = False,
+) -> None:
+    """Make figures, report.pdf and the README's table from the records of this checkout."""
+    from carlib.report import build_report, check_report
+
+    if check:
+        stale = check_report()
+        typer.echo(
+            "\n".join([*stale, "run: carlib report"] if stale else ["all as the records say"])
+        )
+        raise typer.Exit(1 if stale else 0)
+    for path in build_report():
+        typer.echo(path)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Keep the notebooks in step with the repository: stamp what is generated, run, save clean.
 
-python tools/notebooks.py stamp   badge and set-up cell from pyproject.toml
+python tools/notebooks.py stamp   badges and set-up cells from pyproject.toml, README's list
 python tools/notebooks.py check   exit code 1 if a stamp is out of date
 python tools/notebooks.py run     stamp, execute from top to bottom, save with outputs
 """
@@ -67,6 +67,17 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
+def readme() -> str:
+    """README.md with its list of notebooks renewed: a row per notebook, title and badge."""
+    from carlib.report import fill
+
+    rows = ["| notebook | on Colab |", "|---|---|"]
+    for path in notebooks():
+        title = nbformat.read(path, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
+        rows.append(f"| [{title}](notebooks/{path.name}) | {badge(path)} |")
+    return fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
+
+
 def run(path: Path) -> float:
     """Execute a notebook, save it with outputs, and give the seconds it took."""
     import os
@@ -116,6 +127,11 @@ def main(command: str) -> int:
                 f"{path.name}: badge or set-up cell is out of date; run: tools/notebooks.py stamp"
             )
             stale = 1
+    if command != "check":
+        (ROOT / "README.md").write_text(readme())
+    elif readme() != (ROOT / "README.md").read_text():
+        print("README.md: its list of notebooks is out of date; run: tools/notebooks.py stamp")
+        stale = 1
     return stale
 
 

@@ -1,0 +1,373 @@
+"""Figures, report.pdf and the README's results table, made from the records in data/results.
+
+Nothing here computes a result: a number in the report is a number in a record. The same records
+give the same bytes, so `check_report` proves that what is committed is what the records say by
+making it again.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from carlib.audit import MAX_RATIO, MIN_SIDE
+from carlib.errors import RunError
+from carlib.models import build_model, count_parameters
+from carlib.paths import checkout
+from carlib.plots import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.recipes import RECIPES, Recipe, quick
+from carlib.records import Record, load_records, write_atomically
+from carlib.showroom import PAINTS, draw_photo
+
+DATA = "stanford-cars"  # the catalog whose records the report compares
+STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
+           "resnet_large_focal")  # fmt: skip
+BUDGET = (*(f"{name}_quick" for name in STUDIES), "scratch_cpu")  # what two CPU cores can do
+FULL = (*STUDIES, "scratch_best")  # what the recipes ask for; hours on a GPU
+COLUMN = 3.35  # inches; figures are drawn at the width at which they are printed
+
+
+def build_report(root: Path | None = None) -> list[Path]:
+    """Draw the figures, set report.pdf and fill the README's table; gives the files written.
+
+    `root` is the repository. A figure whose record is missing is removed, and the report says
+    "not run" where it would stand. Raises `RunError` when the records cannot be compared.
+    """
+    root = root or checkout()
+    records = comparable(load_records(root / "data" / "results"))
+    folder = root / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, content in figures(records):
+        (folder / name).unlink(missing_ok=True)
+        if content:
+            write_atomically(folder / name, content)
+    written = sorted(path for path in folder.iterdir() if path.name in FIGURES)
+    write_atomically(root / "report.pdf", typeset(root, records))
+    readme = (root / "README.md").read_text()
+    write_atomically(root / "README.md", fill(readme, "results", results_table(records)))
+    return [*written, root / "report.pdf", root / "README.md"]
+
+
+def check_report(root: Path | None = None) -> list[str]:
+    """Where figures, report.pdf or README differ from what the records say; empty if nowhere."""
+    root = root or checkout()
+    records = comparable(load_records(root / "data" / "results"))
+    found = []
+    for name, content in figures(records):
+        path = root / "figures" / name
+        if _pixels(path.read_bytes() if path.exists() else None) != _pixels(content):
+            found.append(f"figures/{name}: not what the records give")
+    found += _different_lines(root / "report.pdf", typeset(root, records))
+    readme = (root / "README.md").read_text()
+    for ours, theirs in _changed(readme, fill(readme, "results", results_table(records))):
+        found.append(f"README.md: says {ours!r}, the records say {theirs!r}")
+    return found
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """The records, once it is certain that every evaluation in one table scored the same photos."""
+    splits: dict[str, str] = {}
+    for record in evaluations(records):
+        splits.setdefault(record.data["split_hash"], record.name)
+    if len(splits) > 1:
+        names = ", ".join(f"{name} ({digest})" for digest, name in splits.items())
+        raise RunError(f"records of different val splits cannot stand in one table: {names}")
+    return list(records)
+
+
+def evaluations(records: Sequence[Record], recipe_name: str | None = None) -> list[Record]:
+    """Val scores on the real photos: of all recipes, or of one, seed by seed."""
+    return [
+        record
+        for record in records
+        if record.kind == "evaluation"
+        and (record.data["catalog"], record.data["split"]) == (DATA, "val")
+        and recipe_name in (None, record.recipe["name"])
+    ]
+
+
+def best(records: Sequence[Record]) -> Record | None:
+    """The evaluation with the highest val accuracy."""
+    return max(evaluations(records), key=lambda r: r.metrics["accuracy"], default=None)
+
+
+# --- report.pdf ---------------------------------------------------------------------------------
+
+
+def typeset(root: Path, records: Sequence[Record]) -> bytes:
+    """report/report.typ as PDF. Same records and figures, same bytes: no dates, no system fonts."""
+    import typst
+
+    try:
+        return typst.compile(
+            root / "report" / "report.typ",
+            root=root,
+            ignore_system_fonts=True,
+            sys_inputs={"facts": json.dumps(facts(root, records))},
+        )
+    except typst.TypstError as error:
+        raise RunError(f"report/report.typ cannot be set: {error}") from error
+
+
+def facts(root: Path, records: Sequence[Record]) -> dict:
+    """What Typst cannot find out: which records and figures there are, what the recipes say."""
+    top = best(records)
+    return {
+        "data": DATA,
+        "records": [record.name for record in records],
+        "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
+        "budget": BUDGET,
+        "full": FULL,
+        "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
+        "best": top.name if top else None,
+        "commands": {name: command(name) for name in (*BUDGET, *FULL)},
+        "recipes": {
+            name: asdict(chosen) | {"parameters": parameters(chosen)}
+            for name, chosen in zip((*BUDGET, *FULL), map(planned, (*BUDGET, *FULL)), strict=True)
+        },
+    }
+
+
+def planned(name: str) -> Recipe:
+    """The recipe of a row, whether it was run or not."""
+    return RECIPES[name] if name in RECIPES else quick(RECIPES[name.removesuffix("_quick")])
+
+
+def command(name: str) -> str:
+    """The one command that makes the record of a row."""
+    if name not in RECIPES:
+        return f"carlib train {name.removesuffix('_quick')} --quick --data PATH"
+    return f"carlib train {name} --data PATH" + (" --seeds 3" if name == "scratch_best" else "")
+
+
+def parameters(chosen: Recipe, num_classes: int = 196) -> int:
+    """Trainable parameters of a recipe's network; no memory is taken to count them."""
+    return _count(chosen.model, num_classes, 1 if chosen.grayscale else 3)
+
+
+@functools.cache
+def _count(model: str, num_classes: int, channels: int) -> int:
+    with torch.device("meta"):
+        return count_parameters(build_model(model, num_classes, channels))
+
+
+# --- README -------------------------------------------------------------------------------------
+
+
+def results_table(records: Sequence[Record]) -> str:
+    """The README's table in Markdown: a row per recipe, seeds averaged, "not run" where none was.
+
+    The interval is that of the first seed: 95 %, by bootstrap over the photos of val.
+    """
+    lines = [
+        "| recipe | what it is | val accuracy (95 % interval) | top-5 | macro F1 | training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in (*BUDGET, *FULL):
+        cells = [f"`{name}`", planned(name).note, *_scores(evaluations(records, name))]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _scores(runs: Sequence[Record]) -> list[str]:
+    if not runs:
+        return ["not run", "", "", ""]
+    means = [
+        np.mean([run.metrics[name] for run in runs]) for name in ("accuracy", "top5", "macro_f1")
+    ]
+    low, high = runs[0].metrics["accuracy_interval"]
+    where = runs[0].hardware["gpu"] or f"{runs[0].hardware['cores']} CPU cores"
+    accuracy, top5, f1 = (f"{mean:.3f}" for mean in means)
+    minutes = runs[0].timing["train_seconds"] / 60
+    return [f"{accuracy} ({low:.3f}–{high:.3f})", top5, f1, f"{minutes:.0f} min, {where}"]
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """The text with `content` between its marks `<!-- name:begin -->` and `<!-- name:end -->`."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise RunError(f"README.md: expected one pair of marks {begin} … {end}; put them back")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end)[1]}"
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def figures(records: Sequence[Record]) -> Iterator[tuple[str, bytes | None]]:
+    """File name and content of every figure; no content where the record is missing."""
+    for name, draw in FIGURES.items():
+        yield name, draw(records)
+
+
+def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
+    """Make a drawing of records an SVG for print: small type, outlines for letters, no date."""
+
+    @functools.wraps(draw)
+    def drawn(records: Sequence[Record]) -> bytes | None:
+        small = {
+            "font.size": 7,
+            "axes.titlesize": 7.5,
+            "legend.fontsize": 6.5,
+            "axes.linewidth": 0.6,
+        }
+        with matplotlib.rc_context(STYLE | small | {"svg.fonttype": "path"}):
+            figure = draw(records)
+            if figure is None:
+                return None
+            file = io.BytesIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        return file.getvalue()
+
+    return drawn
+
+
+@printed
+def classes_figure(records: Sequence[Record]) -> Figure | None:
+    """Photos per class, largest first, for every split of the audited data."""
+    audit = next((r for r in records if r.name == f"audit-{DATA}"), None)
+    if audit is None:
+        return None
+    counts = audit.extra["class_counts"]
+    figure, ax = plt.subplots(figsize=(COLUMN, 1.35))
+    for split, color, line in zip(
+        audit.metrics["splits"], (BLUE, ORANGE, GREEN), LINES, strict=False
+    ):
+        values = sorted((row[split] for row in counts), reverse=True)
+        ax.step(range(1, len(values) + 1), values, where="mid", color=color, ls=line, label=split)
+    ax.set(xlabel="class, largest first", ylabel="photos", ylim=(0, None), xlim=(0, len(counts)))
+    ax.legend()
+    return figure
+
+
+@printed
+def curves_figure(records: Sequence[Record]) -> Figure | None:
+    """Loss and scores of the best run by epoch."""
+    top = best(records)
+    if top is None or not top.history:
+        return None
+    panels = {
+        "loss": {"train_loss": "train", "val_loss": "val"},
+        "accuracy": {"train_accuracy": "train", "val_accuracy": "val", "val_top5": "val, top-5"},
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 1.75))
+    for ax, (title, columns) in zip(axes, panels.items(), strict=True):
+        for (column, label), color, line in zip(columns.items(), COLORS, LINES, strict=False):
+            points = [(row["epoch"], row[column]) for row in top.history if column in row]
+            ax.plot(*zip(*points, strict=True), color=color, ls=line, lw=1, label=label)
+        ax.set(title=title, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[0].legend(loc="upper right")
+    axes[1].legend(loc="lower right")
+    axes[1].set_ylim(0, 1)
+    return figure
+
+
+@printed
+def scores_figure(records: Sequence[Record]) -> Figure | None:
+    """Accuracy on classes, with its interval, and on makes, a line per recipe."""
+    runs = [evaluations(records, name) for name in (*BUDGET, *FULL)]
+    runs = [of_one for of_one in runs if of_one][::-1]
+    if not runs:
+        return None
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.45 + 0.16 * len(runs)))
+    for height, of_one in enumerate(runs):
+        low, high = of_one[0].metrics["accuracy_interval"]
+        accuracy = np.mean([run.metrics["accuracy"] for run in of_one])
+        ax.plot([low, high], [height, height], color=BLUE, lw=1)
+        ax.plot(accuracy, height, "o", ms=4, color=BLUE)
+        ax.plot(of_one[0].metrics["make_accuracy"], height, "o", ms=4, color=ORANGE, mfc="white")
+    ax.set_yticks(range(len(runs)), [of_one[0].recipe["name"] for of_one in runs])
+    ax.set(xlim=(0, 1), xlabel="val accuracy", ylim=(-0.6, len(runs) - 0.4))
+    ax.grid(axis="x", alpha=0.3)
+    return figure
+
+
+# Class, azimuth, paint and scene of each car on page one: every make, every body, all viewpoints.
+SHOWN = (
+    (1, 35, "blue", "street"), (31, -40, "red", "sunset"), (14, 28, "olive", "forest"),
+    (25, -35, "silver", "studio"), (10, 45, "yellow", "seaside"), (36, -30, "wine", "field"),
+    (38, 32, "white", "street"), (42, -38, "teal", "garage"), (13, 90, "orange", "field"),
+    (18, -90, "navy", "garage"), (29, 150, "sky", "seaside"), (33, 90, "yellow", "sunset"),
+    (6, -145, "green", "street"), (40, -90, "beige", "forest"), (23, 140, "grey", "studio"),
+    (4, -150, "brown", "field"), (35, 0, "orange", "garage"), (16, 8, "white", "street"),
+    (46, -142, "red", "seaside"), (2, 148, "violet", "studio"), (9, 180, "wine", "forest"),
+    (44, 5, "silver", "street"), (27, -176, "teal", "street"), (21, 40, "silver", "sunset"),
+)  # fmt: skip
+
+
+def showroom_picture(
+    _: Sequence[Record], columns: int = 8, width: int = 176, gap: int = 6
+) -> bytes:
+    """Drawn cars in a grid, as PNG of 256 colors: a fifth of the size, hardly to be told apart."""
+    height = width * 3 // 4
+    rows = len(SHOWN) // columns
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    plain = dict(aspect=4 / 3, elevation=7.0, distance=2.6, fill=0.86, shift=(0.0, 0.0), roll=0.0,
+                 occluder=None, noise=0, blur=0, exposure=1.05)  # fmt: skip
+    for number, (car, azimuth, paint, scene) in enumerate(SHOWN):
+        look = plain | {"azimuth": float(azimuth), "paint": PAINTS[paint], "scene": scene}
+        drawing = draw_photo(car, number, size=2 * width, **look)
+        tile = Image.fromarray(drawing.image).resize((width, height), Image.Resampling.LANCZOS)
+        row, column = divmod(number, columns)
+        sheet.paste(tile, (column * (width + gap), row * (height + gap)))
+    file = io.BytesIO()
+    sheet.quantize(256).save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
+    "showroom.png": showroom_picture,
+    "classes.svg": classes_figure,
+    "scores.svg": scores_figure,
+    "curves.svg": curves_figure,
+}
+
+
+# --- differences --------------------------------------------------------------------------------
+
+
+def _pixels(picture: bytes | None) -> bytes | None:
+    """The pixels of a PNG, since compressors differ from machine to machine; an SVG as it is."""
+    if picture is None or not picture.startswith(b"\x89PNG"):
+        return picture
+    return Image.open(io.BytesIO(picture)).convert("RGB").tobytes()
+
+
+def _different_lines(path: Path, fresh: bytes) -> list[str]:
+    """What a committed PDF says otherwise than a fresh one, page by page."""
+    from pypdf import PdfReader
+
+    if not path.exists():
+        return [f"{path.name}: missing; run: carlib report"]
+    if path.read_bytes() == fresh:
+        return []
+    pages = [PdfReader(file).pages for file in (path, io.BytesIO(fresh))]
+    found = []
+    for number, pair in enumerate(itertools.zip_longest(*pages), start=1):
+        texts = [page.extract_text() if page else "" for page in pair]
+        for ours, theirs in _changed(*texts):
+            found.append(f"{path.name}, page {number}: says {ours!r}, the records say {theirs!r}")
+    return found or [f"{path.name}: same words, but figures or layout differ"]
+
+
+def _changed(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
+    """Pairs of lines that differ."""
+    for pair in itertools.zip_longest(ours.splitlines(), theirs.splitlines(), fillvalue=""):
+        if pair[0] != pair[1]:
+            yield pair

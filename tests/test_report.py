@@ -1,0 +1,238 @@
+"""report.pdf, figures and README say what the records say; a changed digit is found and named."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from pypdf import PdfReader
+from typer.testing import CliRunner
+
+from carlib import report
+from carlib.cli import app
+from carlib.errors import RunError
+from carlib.records import Record
+
+ROOT = Path(__file__).resolve().parents[1]
+README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
+
+
+def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
+    """An evaluation as `carlib.evaluation.evaluate` makes it, of two classes and three epochs."""
+    chosen = report.planned(name).but(seed=seed)
+    measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
+                "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
+    classes = [
+        {"class": one, "photos": 4, "f1": 0.5, "confused_with": other, "times": 3}
+        for one, other in (("Aurora Comet", "Fennix Ember"), ("Fennix Ember", "Aurora Comet"))
+    ]
+    return Record(
+        kind="evaluation",
+        name=f"{name}-stanford-cars-seed{seed}-val",
+        data={"catalog": "stanford-cars", "split": "val", "split_hash": "0" * 16} | data,
+        metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
+        recipe=asdict(chosen),
+        checkpoint={"hash": "f" * 16, "epoch": 3},
+        per_class=classes,
+        history=[
+            {"epoch": epoch, "train_loss": 5 - epoch, "val_loss": 5 - epoch / 2,
+             "train_accuracy": epoch / 10, "val_accuracy": epoch / 12, "val_top5": epoch / 8}
+            for epoch in (1, 2, 3)
+        ],
+        extra={"training": {"parameters": 1234567}},
+        timing={"train_seconds": 754.0, "evaluate_seconds": 2.0},
+        hardware={"cpu": "a processor", "cores": 2, "memory_gib": 8, "gpu": None},
+        versions={"torch": "2.0"},
+        commit="0123456789ab",
+    )  # fmt: skip
+
+
+def fake_audit() -> Record:
+    return Record(
+        kind="audit",
+        name="audit-stanford-cars",
+        data={"fingerprint": "a" * 16, "split_hashes": {"train": "b" * 16, "val": "0" * 16}},
+        metrics={"photos": 7654, "classes": 2, "smallest_class": 3, "largest_class": 9,
+                 "median_width": 372.0, "splits": {"train": 6889, "val": 765},
+                 "findings": {"missing": 0, "tiny": 41, "copies differ in label": 6}},
+        extra={"class_counts": [{"train": 9, "val": 1}, {"train": 3, "val": 1}],
+               "copy_groups": {"exact": 10, "near": 17, "across splits": 3}},
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two drawn cars instead of 24; that the committed picture is right, the last test sees."""
+    monkeypatch.setattr(report, "SHOWN", report.SHOWN[:2])
+    monkeypatch.setitem(
+        report.FIGURES, "showroom.png", lambda _: report.showroom_picture(_, columns=2, width=32)
+    )
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with the report's text, one evaluation and one audit."""
+    root = tmp_path / "repository"
+    shutil.copytree(ROOT / "report", root / "report")
+    (root / "README.md").write_text(README)
+    for record in (fake_record(), fake_audit()):
+        record.write(root / "data" / "results")
+    return root
+
+
+def text_of(pdf: Path) -> str:
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(pdf).pages).split())
+
+
+def change(root: Path, name: str, old: str, new: str) -> None:
+    path = root / "data" / "results" / f"{name}.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_report_says_what_the_records_say(repository: Path) -> None:
+    written = report.build_report(repository)
+    assert {p.name for p in written} == {*report.FIGURES, "report.pdf", "README.md"}
+    text = text_of(repository / "report.pdf")
+    for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
+        assert number in text
+    readme = (repository / "README.md").read_text()
+    assert "| 0.123 (0.100–0.150) | 0.345 | 0.111 | 13 min, 2 CPU cores |" in readme
+    assert readme.endswith("<!-- results:end -->\nafter\n")
+    assert report.check_report(repository) == []
+
+
+def test_what_was_not_run_says_so_with_its_command(repository: Path) -> None:
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    assert "not run: carlib train scratch_best --data PATH --seeds 3" in text
+    assert "not run: carlib train s1 --quick --data PATH" in text
+    readme = (repository / "README.md").read_text()
+    assert "| `scratch_cpu` | ours on two CPU cores | not run |" in readme
+
+
+def test_report_without_any_record(repository: Path) -> None:
+    report.build_report(repository)
+    shutil.rmtree(repository / "data" / "results")
+    report.build_report(repository)
+    assert {p.name for p in (repository / "figures").iterdir()} == {"showroom.png"}
+    assert "0.123" not in text_of(repository / "report.pdf")
+    assert report.check_report(repository) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "new", "places"),
+    [
+        ("cnn3_quick-stanford-cars-seed0-val", '"accuracy": 0.123', '"accuracy": 0.124',
+         {"report.pdf, page", "figures/scores.svg", "README.md: says"}),
+        ("cnn3_quick-stanford-cars-seed0-val", '"val_loss": 4.5', '"val_loss": 4.4',
+         {"figures/curves.svg"}),
+        ("audit-stanford-cars", '"tiny": 41', '"tiny": 42', {"report.pdf, page"}),
+        ("audit-stanford-cars", '"train": 9', '"train": 8', {"figures/classes.svg"}),
+    ],
+)  # fmt: skip
+def test_one_changed_digit_is_found_and_named(
+    repository: Path, record: str, old: str, new: str, places: set[str]
+) -> None:
+    report.build_report(repository)
+    change(repository, record, old, new)
+    found = report.check_report(repository)
+    for place in places:
+        assert any(line.startswith(place) for line in found), found
+    if "42" in new:
+        assert any("41" in line and "42" in line for line in found)
+
+
+def test_a_figure_drawn_by_hand_is_found(repository: Path) -> None:
+    report.build_report(repository)
+    curves = repository / "figures" / "curves.svg"
+    curves.write_text(curves.read_text().replace("0072b2", "ff0000"))
+    assert report.check_report(repository) == [
+        "figures/curves.svg: not what the records give",
+        "report.pdf: same words, but figures or layout differ",
+    ]
+
+
+def test_same_records_same_bytes(repository: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(repository, other)
+    report.build_report(repository)
+    report.build_report(other)
+    for name in ("report.pdf", "README.md", *(f"figures/{name}" for name in report.FIGURES)):
+        assert (repository / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_seeds_are_averaged(repository: Path) -> None:
+    fake_record(seed=1, accuracy=0.323).write(repository / "data" / "results")
+    report.build_report(repository)
+    assert "0.223 (0.100–0.150)" in (repository / "README.md").read_text()
+    text = text_of(repository / "report.pdf")
+    assert "0.223" in text and "2 seeds, 0.123–0.323" in text
+
+
+def test_records_of_other_data_or_splits_stay_out(repository: Path) -> None:
+    for data in ({"catalog": "showroom"}, {"split": "test"}):
+        assert report.evaluations([fake_record(**data)]) == []
+    fake_record("cnn4_quick", split_hash="1" * 16).write(repository / "data" / "results")
+    with pytest.raises(RunError, match=r"different val splits.*cnn4_quick"):
+        report.build_report(repository)
+
+
+def test_readme_without_marks_is_refused(repository: Path) -> None:
+    (repository / "README.md").write_text("nothing\n")
+    with pytest.raises(RunError, match="results:begin"):
+        report.build_report(repository)
+
+
+def test_a_fault_in_the_text_is_named(repository: Path) -> None:
+    (repository / "report" / "report.typ").write_text("#no-such-thing")
+    with pytest.raises(RunError, match="no-such-thing"):
+        report.build_report(repository)
+
+
+def test_command_tells_stale_from_fresh(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "checkout", lambda: repository)
+    run = CliRunner().invoke
+    assert run(app, ["report"]).exit_code == 0
+    assert run(app, ["report", "--check"]).exit_code == 0
+    change(repository, "audit-stanford-cars", '"tiny": 41', '"tiny": 40')
+    stale = run(app, ["report", "--check"])
+    assert stale.exit_code == 1
+    assert "report.pdf, page" in stale.output and "run: carlib report" in stale.output
+
+
+def test_no_number_is_typed_into_the_report() -> None:
+    """Scores look like 0.123 or .123; in the text there is none, in studies.json there are."""
+    text = (ROOT / "report" / "report.typ").read_text()
+    lines = [
+        line for line in text.splitlines() if not re.search(r"size|leading|stroke|above|v\(", line)
+    ]
+    assert not re.findall(r"(?<![\w#])0?\.\d{2,}", "\n".join(lines))
+    studies = json.loads((ROOT / "report" / "studies.json").read_text())["studies"]
+    assert {study["id"] for study in studies} == {"S0", "S1", "S3"}
+
+
+def test_badges_point_to_their_own_notebooks() -> None:
+    where = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]
+    slug = where["repository"].removeprefix("https://github.com/")
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"\]\((notebooks/[^)]+)\) \|.*\((https://colab[^)]+)\) \|", readme)
+    assert [name for name, _ in rows] == [
+        f"notebooks/{p.name}" for p in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    ]
+    for name, target in rows:
+        assert target.endswith(f"/github/{slug}/blob/{where['branch']}/{name}")
+
+
+def test_committed_report_is_what_the_records_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one slow test here: everything is made again from data/results and compared."""
+    monkeypatch.undo()
+    assert report.check_report(ROOT) == []
+    assert io.BytesIO((ROOT / "report.pdf").read_bytes()).read(5) == b"%PDF-"
