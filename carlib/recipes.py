@@ -21,6 +21,8 @@ from carlib.sampling import SAMPLERS
 
 @dataclass(frozen=True)
 class Recipe:
+    """One experiment. Every field has a default; named recipes change a few of them."""
+
     name: str = "base"  # under this name in the registry, in the run folder and in the record
     note: str = ""  # one line for the reader: what this experiment is
 

@@ -19,6 +19,7 @@ LOOKS_FOR = "a catalog: a .csv file written by carlib, or a folder holding catal
 
 
 def detect(root: Path) -> bool:
+    """True for such a file, and for a folder holding one."""
     return _file(root).is_file()
 
 

@@ -25,6 +25,7 @@ _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "vali
 
 
 def detect(root: Path) -> bool:
+    """True where a class folder holds a photo."""
     base = _base(root)
     return any(_photos(folder) for _, _, folder in _class_folders(base))
 

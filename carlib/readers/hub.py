@@ -30,6 +30,7 @@ _SPLITS = {"validation": "val", "valid": "val"}
 
 
 def detect(root: Path) -> bool:
+    """True for a parquet file, and for a folder holding some."""
     return bool(_files(root))
 
 

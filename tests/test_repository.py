@@ -1,0 +1,210 @@
+"""What must hold for the repository as a whole: its files, floors, pins and notebooks."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = (
+    ("errors", "paths", "names", "catalog", "readers", "showroom", "sources"),
+    ("photos", "audit", "sampling"),
+    ("models", "losses", "augment"),
+    ("recipes", "records", "loading"),
+    ("training", "evaluation"),
+    ("plots", "retrieval", "verification", "explain"),
+    ("cli", "report", "notebook", "app", "__init__"),
+)
+FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
+LARGEST = 13_000_000  # bytes
+MAGICS = {"%cd", "%pip", "!git"}  # what the set-up cell may call
+LONGEST_CELL = 30  # lines
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@functools.cache
+def tracked() -> list[Path]:
+    """Files that git knows; the test is skipped outside a checkout."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("no git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every file of carlib as (top-level module name, syntax tree)."""
+    for path in sorted((ROOT / "carlib").rglob("*.py")):
+        name = path.relative_to(ROOT / "carlib").with_suffix("").parts[0]
+        yield name, ast.parse(path.read_text(), str(path))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of all modules that a piece of code imports, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_no_path_of_a_machine_is_committed() -> None:
+    homes = re.compile(rb"/(?:root|home|Users)/[\w.]|[A-Z]:\\\\?Users")
+    here = str(ROOT).encode() + b"/"
+    for path in tracked():
+        content = path.read_bytes()
+        found = homes.search(content) if b"\0" not in content else None
+        assert found is None, f"{path.relative_to(ROOT)}: {found.group()!r}"
+        assert here not in content, f"{path.relative_to(ROOT)} names this checkout"
+
+
+def test_no_file_is_large() -> None:
+    large = [f"{path.relative_to(ROOT)}" for path in tracked() if path.stat().st_size > LARGEST]
+    assert large == []
+
+
+def test_no_photographs_are_committed() -> None:
+    """Pictures live in figures/, where only carlib.report writes."""
+    endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
+    pictures = [path for path in tracked() if path.suffix.lower() in endings]
+    assert [str(path.relative_to(ROOT)) for path in pictures] in ([], ["figures/showroom.png"])
+
+
+# --- code ---------------------------------------------------------------------------------------
+
+
+def test_imports_point_down_the_floors() -> None:
+    """A module imports from its own floor or below, and no two import each other.
+
+    The one way up is `open_catalog`, which finds readers and showroom when it is called.
+    """
+    graph: dict[str, set[str]] = {}
+    for module, tree in modules():
+        if module == "catalog":
+            tree.body = [node for node in tree.body if getattr(node, "name", "") != "open_catalog"]
+        known = [name.split(".")[1] for name in imports(tree) if name.startswith("carlib.")]
+        for other in known:
+            assert FLOOR[other] <= FLOOR[module], f"carlib.{module} imports carlib.{other} above it"
+        graph.setdefault(module, set()).update(set(known) - {module})
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_every_public_function_has_a_docstring() -> None:
+    bare = []
+    for module, tree in modules():
+        public = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+        public = [n for n in public if not n.name.startswith("_")]
+        bare += [f"carlib.{module}: {n.name}" for n in public if not ast.get_docstring(n)]
+        bare += [] if ast.get_docstring(tree) else [f"carlib.{module}"]
+    assert bare == []
+
+
+# --- dependencies -------------------------------------------------------------------------------
+
+
+def canonical(requirement: str) -> str:
+    """The name of a requirement, as registries compare it."""
+    return re.split(r"[\s<>=!~\[;]", requirement)[0].lower().replace("_", "-")
+
+
+@functools.cache
+def declared() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [project["dependencies"], *project["optional-dependencies"].values()]
+    return {canonical(requirement) for part in wanted for requirement in part}
+
+
+def test_every_dependency_is_pinned_exactly() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert declared() <= {canonical(line) for line in pins}
+
+
+def test_every_import_is_declared() -> None:
+    owners = importlib.metadata.packages_distributions()
+    ours = {"carlib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    missing = set()
+    for folder in ("carlib", "tests", "tools", "benchmarks", "notebooks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+            for name in names - sys.stdlib_module_names - ours:
+                if not declared() & {canonical(owner) for owner in owners.get(name, ())}:
+                    missing.add(f"{path.relative_to(ROOT)}: {name}")
+    assert missing == set()
+
+
+def test_the_colab_line_leaves_torch_and_numpy_alone() -> None:
+    """`pip install .` where both are there already, as on Colab, brings no other version."""
+    if not all(importlib.util.find_spec(name) for name in ("pip", "setuptools")):
+        pytest.skip("needs pip and setuptools")
+    command = "-m pip install --dry-run --no-build-isolation --quiet --no-input --report - ."
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    brought = {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}
+    assert "carlib" in brought
+    assert not brought & {"torch", "torchvision", "numpy"}
+
+
+# --- notebooks ----------------------------------------------------------------------------------
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@each_notebook
+def test_cells_were_run_once_from_top_to_bottom(path: Path) -> None:
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_no_cell_ended_in_an_error(path: Path) -> None:
+    kinds = {out.output_type for cell in code_cells(path) for out in cell.outputs}
+    assert "error" not in kinds
+
+
+@each_notebook
+def test_magics_are_known_and_stand_in_the_setup_cell(path: Path) -> None:
+    """nbval lets an unknown magic pass unseen."""
+    for number, cell in enumerate(code_cells(path)):
+        called = {line.split()[0] for line in cell.source.splitlines() if _is_magic(line)}
+        assert called <= (MAGICS if number == 0 else set()), f"{path.name}, code cell {number + 1}"
+
+
+def _is_magic(line: str) -> bool:
+    return line.lstrip().startswith(("%", "!"))
+
+
+@each_notebook
+def test_cells_are_short(path: Path) -> None:
+    for number, cell in enumerate(code_cells(path), start=1):
+        lines = len(cell.source.splitlines())
+        assert lines <= LONGEST_CELL, f"{path.name}, code cell {number}: {lines} lines"
+
+
+def test_stamps_are_up_to_date() -> None:
+    """Badges, set-up cells and README's list are what tools/notebooks.py makes of pyproject."""
+    spec = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools/notebooks.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.main("check") == 0
