@@ -35,7 +35,8 @@ def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123
     return Record(
         kind="evaluation",
         name=f"{name}-stanford-cars-seed{seed}-val",
-        data={"catalog": "stanford-cars", "split": "val", "split_hash": "0" * 16, "classes": 2} | data,
+        data={"catalog": "stanford-cars", "split": "val", "split_hash": "0" * 16, "classes": 2}
+        | data,
         metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
         recipe=asdict(chosen),
         checkpoint={"hash": "f" * 16, "epoch": 3},
