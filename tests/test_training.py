@@ -42,7 +42,7 @@ def same(a: Path, b: Path) -> bool:
 
 @pytest.mark.parametrize("changes", [
     {},
-    {"model": "cnn_advanced", "size": 24, "grayscale": True, "ema": 0.8, "lr": 4e-3, "epochs": 6,
+    {"model": "cnn_advanced", "size": 24, "grayscale": True, "ema": 0.8, "lr": 4e-3, "epochs": 10,
      "statistics": "data", "start_size": 16, "flip_eval": True},
     {"loss": "focal", "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "augment": "none"},
     {"loss": "class_balanced", "sampler": "balanced", "optimizer": "adam", "schedule": "step",
