@@ -14,7 +14,7 @@ from carlib.showroom.makes import CarSpec
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
 from carlib.showroom.occluders import OCCLUDERS
-from carlib.showroom.render import Drawing, render
+from carlib.showroom.painter import Drawing, render
 from carlib.showroom.scenes import SCENES
 from carlib.showroom.snapshots import PAINTS, draw_photo, photo_view
 

@@ -18,14 +18,14 @@ from carlib.showroom.details import (
 )
 from carlib.showroom.geometry import Cabin, Shell
 from carlib.showroom.makes import CarSpec
-from carlib.showroom.mesh import Layer, Mesh, MeshBuilder, grid_quads
+from carlib.showroom.mesh import Layer, Mesh, MeshBuilder, Side, grid_quads
 
 
 @lru_cache(maxsize=128)
 def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
     """The mesh of a car, in metres: x forward, y left, z up, wheels on z = 0.
 
-    `fine` = 2 cuts the sheet metal into four times as many pieces, for large pictures.
+    `fine` cuts the sheet metal into fine * fine times as many pieces, for large pictures.
     """
     builder, shell = MeshBuilder(), Shell(car.shape)
     _add_shell(builder, shell, fine)
@@ -37,7 +37,7 @@ def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
     if car.shape.kind == "convertible":
         _add_cockpit(builder, shell, cabin)
     else:
-        _add_cabin(builder, cabin, fine)
+        _add_cabin(builder, cabin)
     if car.shape.kind == "pickup":
         _add_bed(builder, shell)
     _add_mirrors(builder, shell, cabin)
@@ -46,9 +46,9 @@ def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
 
 def _add_shell(builder: MeshBuilder, shell: Shell, fine: int) -> None:
     shape = shell.shape
-    grid = shell.belt_grid(64 * fine)
+    grid = shell.belt_grid(fine)
     quads = grid_quads(grid)
-    row = np.repeat(np.arange(grid.shape[0] - 1), grid.shape[1] - 1)
+    row = np.repeat(np.arange(grid.shape[0] - 1), grid.shape[1] - 1) // fine
     x = quads[:, :, 0].mean(axis=1)
     part = np.full(len(quads), "body", dtype=object)
     part[(x < shape.doors[0]) & (x > shape.doors[-1]) & (row > 0)] = "door"
@@ -57,26 +57,30 @@ def _add_shell(builder: MeshBuilder, shell: Shell, fine: int) -> None:
     material = np.where(row == 0, "plastic", "paint").astype(object)
     builder.add(quads, material, part, Layer.BODY, outward(quads, shell))
 
-    lid = grid_quads(shell.lid_grid(22 * fine))
-    part = np.where(lid[:, :, 0].mean(axis=1) > shape.cowl_x - 0.1, "hood", "body").astype(object)
+    lid = grid_quads(shell.lid_grid(fine))
+    x = lid[:, :, 0].mean(axis=1)
+    if shape.kind != "convertible":  # what the cabin stands on is never seen
+        seen = (x < shape.back_x + 0.2) | (x > shape.cowl_x - 0.25)
+        lid, x = lid[seen], x[seen]
+    part = np.where(x > shape.cowl_x - 0.1, "hood", "body").astype(object)
     builder.add(lid, "paint", part, Layer.BODY, (0, 0, 1))
 
 
 def _add_wheels(builder: MeshBuilder, shell: Shell, car: CarSpec) -> None:
+    """Four wheels, each in a dark arch cut into the side; a lip or dark plastic surrounds it."""
     shape, radius = shell.shape, shell.shape.wheel_radius
+    lip = (1.34, "plastic", "trim", 22) if shape.cladding else (1.19, "paint", "body", 22)
     turn = np.linspace(0, np.pi, 19)
     for x in (shape.wheelbase / 2, -shape.wheelbase / 2):
         for hand in (1, -1):
-            for size, material, part, layer in (
-                (1.34, "plastic", "trim", 22) if shape.cladding else (1.19, "paint", "body", 22),
-                (1.13, "black", "body", 23),
-            ):
-                s = shell.outline.s_at_x(x - shell.middle + radius * size * np.cos(turn))
+            for size, material, part, layer in (lip, (1.13, "black", "body", 23)):
+                reach = x + radius * size * np.cos(turn)
                 arch = radius + radius * size * np.sin(turn)
-                low = np.full_like(arch, 0.0)
-                grid = shell.at(hand * s[:, None], np.stack([low, arch], axis=1), 0.003)
-                quads = grid_quads(grid)
-                builder.add(quads, material, part, layer, outward(quads, shell))
+                arch = np.minimum(arch, shell.top(reach) - 0.30 + 0.20 * size)
+                s = shell.outline.s_at_x(reach - shell.middle)
+                heights = np.stack([np.zeros_like(arch), arch], axis=1)
+                quads = grid_quads(shell.at(hand * s[:, None], heights, 0.003))
+                builder.add(quads, material, part, layer, (0, hand, 0), flat=True)
             y = float(shell.outline.width_at(x - shell.middle)) - 0.015
             hub = np.array([x, hand * y, radius])
             lay_wheel(builder, hub, radius, car.edition.wheel, hand)
@@ -121,10 +125,12 @@ def _add_seams(builder: MeshBuilder, shell: Shell) -> None:
     front, _ = shell.lid_ends()
     x = np.linspace(shape.cowl_x - 0.1, front - 0.12, 9)
     for eta in (0.86, -0.86, 0.42, -0.42):
-        width = 0.014 if abs(eta) > 0.5 else 0.02
+        width = 0.009 if abs(eta) > 0.5 else 0.016
         grid = shell.lid(x[:, None], np.array([eta - width, eta + width])[None, :], 0.003)
         material = "paint_shade" if abs(eta) > 0.5 else "paint_crease"
-        builder.add(grid_quads(grid), material, "hood", 21, (0, 0, 1))
+        builder.add(
+            grid_quads(grid), material, "hood", 21, (0, 0, 1), side=Side.FRONT, far_layer=12
+        )
 
 
 def _add_nose(builder: MeshBuilder, shell: Shell, car: CarSpec) -> None:
@@ -171,12 +177,12 @@ def _add_tail(builder: MeshBuilder, shell: Shell, car: CarSpec) -> None:
     lay_plate(face, 0.43)
 
 
-def _add_cabin(builder: MeshBuilder, cabin: Cabin, fine: int) -> None:
+def _add_cabin(builder: MeshBuilder, cabin: Cabin) -> None:
     shape = cabin.shape
     wall = grid_quads(cabin.wall_grid())
     middle = np.array([cabin.ends(0.5)[0], 0.0, shape.belt_z])
     builder.add(wall, "paint", "body", Layer.CABIN, wall.mean(axis=1) - middle)
-    roof = grid_quads(cabin.roof_grid(8 * fine + 1))
+    roof = grid_quads(cabin.roof_grid())
     builder.add(roof, "paint", "roof", Layer.CABIN, (0, 0, 1))
     for hand in (1, -1):
         split = hand == -1 and shape.blind_rear  # barn doors, a window in each
@@ -291,10 +297,10 @@ def _add_cockpit(builder: MeshBuilder, shell: Shell, cabin: Cabin) -> None:
     beam = cabin.end(np.linspace(-0.93, 0.93, 9)[None, :], np.array([0.90, 1.0])[:, None], 1, 0.0)
     for out in (1, -1):
         builder.add(grid_quads(glass), "screen", "window", Layer.SCREEN, (out, 0, 0.2 * out),
-                    side=2, far_layer=48)  # fmt: skip
+                    side=Side.FRONT, far_layer=48)  # fmt: skip
         for piece in (*post, beam):
             builder.add(grid_quads(piece), "black", "body", Layer.SCREEN + 1, (out, 0, 0.2 * out),
-                        side=2, far_layer=49)  # fmt: skip
+                        side=Side.FRONT, far_layer=49)  # fmt: skip
 
 
 def _block(builder: MeshBuilder, foot, size, material: str, part: str) -> None:
@@ -319,19 +325,20 @@ def _add_mirrors(builder: MeshBuilder, shell: Shell, cabin: Cabin) -> None:
     z = float(shell.top(x)) + 0.085
     turn = 2 * np.pi * np.arange(9) / 8
     for hand in (1, -1):
-        y = hand * (shape.width / 2 + 0.07)
+        y = hand * (shape.width / 2 + 0.01)
         section = np.stack([0.115 * np.cos(turn), 0.078 * np.sin(turn)], axis=1)
         rings = [
             np.stack([np.full(9, x + dx), y + f * section[:, 0], z + f * section[:, 1]], axis=1)
             for dx, f in ((-0.055, 1.0), (0.03, 0.96), (0.085, 0.55))
         ]
         quads = grid_quads(np.array(rings))
-        options = {"side": hand, "far_layer": Layer.FAR_MIRROR}
+        side = Side.LEFT if hand == 1 else Side.RIGHT
+        options = {"side": side, "far_layer": Layer.FAR_MIRROR}
         out = quads.mean(axis=1) - [x, y, z]
         builder.add(quads, "paint", "mirror", Layer.NEAR_MIRROR, out, **options)
         builder.add(rings[2][:8], "paint", "mirror", Layer.NEAR_MIRROR, (1, 0, 0), **options)
         builder.add(rings[0][:8], "black", "mirror", Layer.NEAR_MIRROR, (-1, 0, 0), **options)
-        arm = np.array([(-0.02, -0.24, -0.08), (0.07, -0.24, -0.08), (0.03, -0.06, 0.01),
+        arm = np.array([(-0.03, -0.18, -0.09), (0.09, -0.18, -0.09), (0.03, -0.06, 0.01),
                         (-0.03, -0.06, 0.01)]) * [1, hand, 1] + [x, y, z]  # fmt: skip
         for out in ((0, -0.2 * hand, 1), (0, 0.2 * hand, -1)):
             builder.add(arm, "black", "mirror", Layer.NEAR_MIRROR - 1, out, **options)

@@ -80,10 +80,10 @@ def open_showroom(
 def part_mask(catalog: Catalog, row: int) -> np.ndarray:
     """Part ids (H, W) uint8 of photo `row` of a showroom catalog; `PARTS` names them."""
     path = str(catalog.table["path"].iloc[row])
-    file = catalog.root / path.replace("photos/", "parts/", 1)
+    file = catalog.root / "parts" / Path(path).name
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
     if mask is None:
-        raise DataError(f"{file}: no part mask. Masks exist for photos of the showroom alone.")
+        raise DataError(f"{path}: no part mask at {file}. Only photos of the showroom have one.")
     return mask
 
 

@@ -10,49 +10,13 @@ import numpy as np
 
 from carlib.showroom.geometry import Shell
 from carlib.showroom.makes import Box, CarSpec, Lamp, Polygon
-from carlib.showroom.mesh import Layer, MeshBuilder, grid_quads
+from carlib.showroom.mesh import Layer, MeshBuilder, Side, grid_quads
+from carlib.showroom.polygons import clip_polygon, columns
 
 STRIP = 0.055  # metres: width of the strips that follow the curve of the body
 
 _TURN = 2 * np.pi * np.arange(24) / 24
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
-
-
-def clip_polygon(outline: np.ndarray, axis: int, low: float, high: float) -> np.ndarray:
-    """The part of a convex polygon (k, 2) between two values of one coordinate; may be empty."""
-    for sign, bound in ((1.0, low), (-1.0, -high)):
-        kept: list[np.ndarray] = []
-        for a, b in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-            inside_a, inside_b = sign * a[axis] >= bound, sign * b[axis] >= bound
-            if inside_a:
-                kept.append(a)
-            if inside_a != inside_b:
-                t = (bound - sign * a[axis]) / (sign * (b[axis] - a[axis]))
-                kept.append(a + t * (b - a))
-        if len(kept) < 3:
-            return np.empty((0, 2))
-        outline = np.array(kept)
-    return outline
-
-
-def columns(outline: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut a polygon (k, 2) into upright strips about `width` wide.
-
-    Returns positions and the lower and upper edge there. Every vertical line may cross the outline
-    at most twice.
-    """
-    first, last = outline[:, 0].min(), outline[:, 0].max()
-    even = np.linspace(first, last, max(2, int(np.ceil((last - first) / width)) + 1))
-    s = np.unique(np.concatenate([even, outline[:, 0]]).round(6))
-    a, b = outline, np.roll(outline, -1, axis=0)
-    run = b[:, 0] - a[:, 0]
-    t = (s[:, None] - a[:, 0]) / np.where(run == 0, 1, run)
-    height = a[:, 1] + t * (b[:, 1] - a[:, 1])
-    hit = (run != 0) & (t >= -1e-5) & (t <= 1 + 1e-5)
-    low = np.where(hit, height, np.inf).min(axis=1)
-    high = np.where(hit, height, -np.inf).max(axis=1)
-    ok = np.isfinite(low)
-    return s[ok], low[ok], high[ok]
 
 
 class Face:
@@ -229,8 +193,9 @@ def lay_wheel(builder: MeshBuilder, hub: np.ndarray, radius: float, design: str,
     ring = np.stack([_CIRCLE[:, 0], np.zeros(24), _CIRCLE[:, 1]], axis=1)
     outer, inner = hub + ring * radius, hub + ring * radius - out * wide
     following = np.roll(np.arange(24), -1)
+    side = Side.LEFT if hand == 1 else Side.RIGHT
     tread = np.stack([outer, outer[following], inner[following], inner], axis=1)
-    builder.add(tread, "rubber", "wheel", Layer.TREAD, ring, far_layer=Layer.FAR_WHEEL, side=hand)
+    builder.add(tread, "rubber", "wheel", Layer.TREAD, ring, far_layer=Layer.FAR_WHEEL, side=side)
     builder.add(inner, "rubber", "wheel", Layer.FAR_WHEEL, -out)
     builder.add(outer, "rubber", "wheel", Layer.WHEEL_FACE, out)
 

@@ -18,6 +18,20 @@ _NOSE_INSET = np.array([0.13, 0.05, 0.01, 0.0, 0.015, 0.035, 0.06, 0.085, 0.14, 
 _TAIL_INSET = np.array([0.14, 0.05, 0.01, 0.0, 0.03, 0.045, 0.05, 0.05, 0.065, 0.10, 0.18])
 
 
+# Sheet metal is round where the table has corners, but for the crease above the door handles.
+_FINE = np.linspace(0.0, 1.0, 201)
+
+
+def _rounded(inset: np.ndarray) -> np.ndarray:
+    """An inset table resampled at `_FINE` with its corners rounded off; ends stay."""
+    raw = np.interp(_FINE, _LEVELS, inset)
+    first, last = 2 * raw[0] - raw[8:0:-1], 2 * raw[-1] - raw[-2:-10:-1]
+    return np.convolve(np.concatenate([first, raw, last]), np.ones(17) / 17, mode="valid")
+
+
+_SIDE, _NOSE, _TAIL = _rounded(_SIDE_INSET), _rounded(_NOSE_INSET), _rounded(_TAIL_INSET)
+
+
 class Outline:
     """Half of a rounded plan outline, from the middle of the nose to the middle of the tail.
 
@@ -92,16 +106,22 @@ class Shell:
         """Points (..., 3) of the belt at arc length `s` and level `v`."""
         s, v = np.broadcast_arrays(np.asarray(s, dtype=float), np.asarray(v, dtype=float))
         px, py = self.outline.at(s)
-        side = np.interp(v, _LEVELS, _SIDE_INSET)
-        nose = np.interp(v, _LEVELS, _NOSE_INSET) * self._rake(v, self.shape.nose_rake)
-        tail = np.interp(v, _LEVELS, _TAIL_INSET) * self._rake(v, self.shape.tail_rake)
-        x = px * (1 - np.where(px > 0, nose, tail) / self.half_length) + self.middle
-        y = py * (1 - side / self.outline.half_width)
+        x = self._leaned(px, v) + self.middle
+        y = py * (1 - np.interp(v, _FINE, _SIDE) / self.outline.half_width)
         bottom, top = self.bottom(px + self.middle), self.top(px + self.middle)
         grow = 1 + outset / self.outline.half_width
-        return np.stack(
-            [self.middle + (x - self.middle) * grow, y * grow, bottom + v * (top - bottom)], -1
-        )
+        x, y = self.middle + (x - self.middle) * grow, y * grow
+        return np.stack([x, y, bottom + v * (top - bottom)], -1)
+
+    def _leaned(self, px: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """x (from the middle) at level v of the outline's px: nose and tail lean in, doors do not.
+
+        Rake changes the slope above the bumper, not the bumper itself.
+        """
+        above = np.clip((v - 0.35) / 0.3, 0, 1)
+        nose = np.interp(v, _FINE, _NOSE) * (1 + (self.shape.nose_rake - 1) * above)
+        tail = np.interp(v, _FINE, _TAIL) * (1 + (self.shape.tail_rake - 1) * above)
+        return px - np.where(px > 0, nose, tail) * (px / self.half_length) ** 3
 
     def at(self, s: np.ndarray, z: np.ndarray, outset: float = 0.004) -> np.ndarray:
         """Points (..., 3) on the belt `z` metres above ground: where details are laid."""
@@ -110,29 +130,35 @@ class Shell:
     def lid(self, x: np.ndarray, eta: np.ndarray, lift: float = 0.0) -> np.ndarray:
         """Points (..., 3) of hood, deck and all between; eta runs -1..1 from right to left."""
         x, eta = np.broadcast_arrays(np.asarray(x, dtype=float), np.asarray(eta, dtype=float))
-        front, rear = self.lid_ends()
-        reach = np.where(x > self.middle, front - self.middle, self.middle - rear)
-        px = (x - self.middle) / reach * self.half_length
-        half = self.outline.width_at(px) * (1 - _SIDE_INSET[-1] / self.outline.half_width)
-        crown = 0.045 * (1 - eta**2) * np.clip(half / self.outline.half_width, 0, 1)
-        return np.stack([x, eta * half, self.top(px + self.middle) + crown + lift], -1)
+        dense = np.linspace(-self.half_length, self.half_length, 401)
+        px = np.interp(x - self.middle, self._leaned(dense, np.ones(401)), dense)
+        half = self.outline.width_at(px) * (1 - _SIDE[-1] / self.outline.half_width)
+        z = self.top(px + self.middle) + self._crown(eta, half) + lift
+        return np.stack([x, eta * half, z], -1)
 
     def lid_ends(self) -> tuple[float, float]:
         """x of the front and the rear end of the lid."""
-        nose = 1 - _NOSE_INSET[-1] * self.shape.nose_rake / self.half_length
-        tail = 1 - _TAIL_INSET[-1] * self.shape.tail_rake / self.half_length
-        return self.middle + self.half_length * nose, self.middle - self.half_length * tail
+        ends = np.array([self.half_length, -self.half_length])
+        front, rear = self.middle + self._leaned(ends, np.ones(2))
+        return float(front), float(rear)
 
-    def belt_grid(self, columns: int) -> np.ndarray:
-        """Points (L, C, 3) of the whole belt; finer where it curves."""
-        return self.belt(self._stations(columns)[None, :], _LEVELS[:, None])
+    def belt_grid(self, fine: int) -> np.ndarray:
+        """Points (10 * fine + 1, C, 3) of the whole belt; closest where it curves."""
+        levels = np.interp(np.linspace(0, 10, 10 * fine + 1), np.arange(11), _LEVELS)
+        return self.belt(self._stations(64 * fine)[None, :], levels[:, None])
 
-    def lid_grid(self, rows: int) -> np.ndarray:
-        front, rear = self.lid_ends()
-        t = np.linspace(0, 1, rows)
-        x = rear + (front - rear) * (0.5 - 0.5 * np.cos(np.pi * t))  # dense at both ends
-        x[[0, -1]] = rear + 1e-3, front - 1e-3
-        return self.lid(x[:, None], np.linspace(-1, 1, 9)[None, :])
+    def lid_grid(self, fine: int) -> np.ndarray:
+        """Points (C, 9, 3) of the lid; its edge is that of `belt_grid`, point by point."""
+        s = self._stations(64 * fine)
+        edge = self.belt(s[s >= 0], np.ones(1))
+        eta = np.linspace(-1, 1, 9)
+        y = edge[:, 1:2] * eta
+        x, z = np.broadcast_to(edge[:, :1], y.shape), edge[:, 2:] + self._crown(eta, edge[:, 1:2])
+        return np.stack([x, y, z], axis=-1)
+
+    def _crown(self, eta: np.ndarray, half: np.ndarray) -> np.ndarray:
+        """How far the lid rises above its edge."""
+        return 0.045 * (1 - eta**2) * np.clip(half / self.outline.half_width, 0, 1)
 
     def _stations(self, columns: int) -> np.ndarray:
         """Arc lengths from the tail's middle round the left side, the nose and the right side."""
@@ -143,11 +169,6 @@ class Shell:
         half = np.interp(np.linspace(0, weight[-1], columns // 2 + 1), weight, s)
         half[[0, -1]] = 0, self.outline.length
         return np.concatenate([-half[::-1], half[1:]])
-
-    @staticmethod
-    def _rake(v: np.ndarray, factor: float) -> np.ndarray:
-        """Rake changes the nose above the bumper, not the bumper itself."""
-        return 1 + (factor - 1) * np.clip((v - 0.35) / 0.3, 0, 1)
 
 
 class Cabin:
@@ -206,31 +227,25 @@ class Cabin:
 
     def wall_grid(self, levels: int = 7) -> np.ndarray:
         """Points (levels, C, 3) of the whole ring of glass and posts."""
+        e, w = self._plan()
+        return self.ring(e, w, np.linspace(0, 1, levels)[:, None])
+
+    def roof_grid(self) -> np.ndarray:
+        """Points (R, C, 3) of the roof, ring by ring inwards; the first is the wall's last."""
+        e, w = self._plan()
+        share = np.array([1.0, 0.93, 0.72, 0.0])[:, None]
+        points = self.ring(e * share, w * share, 1.0)
+        points[..., 2] += 0.045 * (1 - share**4)
+        return points
+
+    def _plan(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (e, w) round the ring, close together at the corners; first and last agree."""
         w = np.array([0.0, 0.25, 0.5, 0.7, 0.85, 0.93])
         e = np.array([0.84, 0.68, 0.46, 0.23, 0.0])
-        quarter_e = np.concatenate([self._unit(w), e])
-        quarter_w = np.concatenate([w, self._unit(e)])
-        half_e = np.concatenate([quarter_e, -quarter_e[-2::-1]])
-        half_w = np.concatenate([quarter_w, quarter_w[-2::-1]])
-        e = np.concatenate([half_e, half_e[-2::-1]])
-        w = np.concatenate([half_w, -half_w[-2::-1]])
-        return self.ring(e[None, :], w[None, :], np.linspace(0, 1, levels)[:, None])
+        e, w = np.concatenate([self._unit(w), e]), np.concatenate([w, self._unit(e)])
+        e, w = np.concatenate([e, -e[-2::-1]]), np.concatenate([w, w[-2::-1]])
+        return np.concatenate([e, e[-2::-1]]), np.concatenate([w, -w[-2::-1]])
 
     def _unit(self, w: np.ndarray) -> np.ndarray:
         """The other coordinate of the unit superellipse."""
         return (1 - np.abs(w) ** self.PLAN) ** (1 / self.PLAN)
-
-    def roof_grid(self, rows: int = 9, columns: int = 9) -> np.ndarray:
-        """Points (rows, columns, 3) of the roof, crowned across and rounded at its edges."""
-        t = np.sin(np.linspace(-1, 1, rows) * np.pi / 2)
-        u = np.sin(np.linspace(-1, 1, columns) * np.pi / 2)
-        e, w = np.meshgrid(t, u, indexing="ij")
-        # square grid onto the superellipse: shrink each ray to the outline
-        size = (np.abs(e) ** self.PLAN + np.abs(w) ** self.PLAN) ** (1 / self.PLAN)
-        longest = np.maximum(np.abs(e), np.abs(w))
-        shrink = np.where(size > 0, longest / np.where(size > 0, size, 1), 1)
-        e, w = e * shrink, w * shrink
-        points = self.ring(e, w, np.ones_like(e))
-        edge = np.clip(1 - np.maximum(np.abs(t)[:, None], np.abs(u)[None, :]) ** 4, 0, 1)
-        points[..., 2] += 0.045 * edge
-        return points

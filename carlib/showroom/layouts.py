@@ -19,7 +19,7 @@ from carlib.errors import DataError
 from carlib.showroom.camera import VIEWPOINTS
 from carlib.showroom.dataset import photo_name, photo_plan
 from carlib.showroom.models import CARS
-from carlib.showroom.render import Drawing
+from carlib.showroom.painter import Drawing
 from carlib.showroom.snapshots import draw_photo
 
 CAR_TYPES: tuple[str, ...] = (

@@ -8,6 +8,7 @@ rest of the car depending on the camera, a second layer for that case.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
@@ -65,6 +66,15 @@ MATERIALS: dict[str, Material] = {
 MATERIAL_ID = {name: i for i, name in enumerate(MATERIALS)}
 
 
+class Side(IntEnum):
+    """From where a polygon is seen before the rest of the car; elsewhere `far_layer` counts."""
+
+    ANY = 0
+    LEFT = 1
+    RIGHT = 2
+    FRONT = 3
+
+
 class Layer:
     """Drawing order. Only bodies need their own polygons sorted by depth; see `SORTED`."""
 
@@ -80,6 +90,7 @@ class Layer:
     SCREEN = 60  # the see-through windshield of an open car
     NEAR_MIRROR = 70
     SORTED = (BODY, CABIN, SEAT, TREAD)
+    HULL = (BODY, CABIN, SEAT, TREAD, SCREEN, NEAR_MIRROR)  # what all years of a model share
 
 
 @dataclass(frozen=True)
@@ -93,10 +104,10 @@ class Mesh:
     material: np.ndarray  # (F,) index into MATERIALS
     part: np.ndarray  # (F,) index into PARTS
     layer: np.ndarray  # (F,)
-    far_layer: np.ndarray  # (F,) the layer when the camera is on the other side of the car
-    side: np.ndarray  # (F,) +1 left, -1 right, 0 when it does not matter
+    far_layer: np.ndarray  # (F,) the layer when the camera is not on `side`
+    side: np.ndarray  # (F,) a `Side`
     turning: np.ndarray  # indices of the vertices that turn with a wheel
-    extreme: np.ndarray  # (E, 3) the outermost vertices: enough to know what the car covers
+    extreme: np.ndarray  # (E, 3) outermost vertices, those of years' own parts left out
     hub: np.ndarray  # (V, 3) the hub such a vertex turns about, NaN for the others
 
 
@@ -119,20 +130,25 @@ class MeshBuilder:
         outward: np.ndarray | tuple[float, float, float],
         *,
         far_layer: int | None = None,
-        side: int = 0,
+        side: Side = Side.ANY,
+        flat: bool = False,
         hub: np.ndarray | None = None,
     ) -> None:
         """Add convex polygons: one (k, 3), or n of them (n, k, 3) at once.
 
         `outward` is a direction (3,) or (n, 3) that leaves the car there; it need not be a normal.
         `material` and `part` are names, or arrays of n names. A polygon with a `hub` turns about
-        it with the wheel. `far_layer` replaces `layer` when the camera is not on this `side`.
+        it with the wheel. `far_layer` replaces `layer` when the camera is not on this `side`. A
+        `flat` polygon takes `outward`, a unit vector then, as its normal: slivers have no good one.
         """
         points = np.asarray(points, dtype=np.float64)
         points = points[None] if points.ndim == 2 else points
         n, k = points.shape[:2]
-        normal = _normals(points)
-        normal *= np.where((normal * outward).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+        if flat:
+            normal = np.tile(np.asarray(outward, dtype=np.float64), (n, 1))
+        else:
+            normal = _normals(points)
+            normal *= np.where((normal * outward).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
         tags = np.empty((n, 5), dtype=np.int64)
         tags[:, 0] = _ids(material, MATERIAL_ID)
         tags[:, 1] = _ids(part, PART_ID)
@@ -159,7 +175,7 @@ class MeshBuilder:
             far_layer=tags[:, 3],
             side=tags[:, 4],
             turning=np.flatnonzero(np.isfinite(hub[:, 0])),
-            extreme=_extreme(vertices),
+            extreme=_extreme(vertices[np.repeat(np.isin(tags[:, 2], Layer.HULL), counts)]),
             hub=hub,
         )
 

@@ -148,7 +148,8 @@ def _models() -> dict[tuple[str, str], tuple[str, Shape]]:
             "Coupe",
             replace(
                 _COUPE, wheelbase=2.54, front_overhang=0.98, rear_overhang=0.84, width=1.92,
-                height=1.20, nose_z=0.64, cowl_z=0.84, belt_z=0.89, tail_z=0.97, cowl_x=0.70,
+                height=1.20, nose_z=0.67, cowl_z=0.86, belt_z=0.90, tail_z=0.98, cowl_x=0.70,
+                wheel_radius=0.33,
                 roof_front_x=-0.14, roof_rear_x=-0.56, back_x=-1.80, nose_rake=2.0, front_round=4.4,
                 pillars=(-0.60,), doors=(0.56, -0.66),
             ),
@@ -157,7 +158,8 @@ def _models() -> dict[tuple[str, str], tuple[str, Shape]]:
             "Convertible",
             replace(
                 _CONVERTIBLE, wheelbase=2.54, front_overhang=0.98, rear_overhang=0.86, width=1.90,
-                height=1.18, nose_z=0.64, cowl_z=0.84, belt_z=0.87, tail_z=0.93, cowl_x=0.60,
+                height=1.19, nose_z=0.67, cowl_z=0.86, belt_z=0.88, tail_z=0.94, cowl_x=0.60,
+                wheel_radius=0.33,
                 nose_rake=2.0, front_round=4.4,
             ),
         ),

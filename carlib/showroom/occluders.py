@@ -7,6 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from carlib.showroom.polygons import fill_polygon
 from carlib.showroom.scenes import Color, Light
 
 
@@ -19,8 +20,7 @@ def draw_occluder(canvas: np.ndarray, name: str, light: Light, rng: np.random.Ge
 
 
 def _fill(canvas: np.ndarray, points, color) -> None:
-    scaled = np.rint(np.asarray(points, dtype=float) * 16).astype(np.int32)
-    cv2.fillPoly(canvas, [scaled], (*(int(c) for c in color), 0), cv2.LINE_8, 4)
+    fill_polygon(canvas, points, (*(int(c) for c in color), 0))
 
 
 def _disc(canvas: np.ndarray, x: float, y: float, rx: float, ry: float, color) -> None:

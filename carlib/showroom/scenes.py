@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from carlib.showroom.camera import Camera, View
+from carlib.showroom.polygons import fill_polygon
 
 Color = tuple[int, int, int]
 
@@ -62,8 +63,7 @@ class _Sheet:
         self.image[low:high] = np.clip(color, 0, 255).astype(np.uint8)[:, None]
 
     def polygon(self, points, color: Color) -> None:
-        scaled = np.rint(np.asarray(points, dtype=float) * 16).astype(np.int32)
-        cv2.fillPoly(self.image, [scaled], color, cv2.LINE_8, 4)
+        fill_polygon(self.image, points, color)
 
     def box(self, x0: float, y0: float, x1: float, y1: float, color: Color) -> None:
         low = (round(x0), round(y0))
@@ -143,7 +143,7 @@ def _studio(sheet: _Sheet) -> dict:
     sheet.rows(line, sheet.camera.height + 1, light, tuple(int(c * 0.8) for c in wall))
     sheet.soften(line - 12, line + 12, 7)
     return dict(
-        sky=(0.72, 0.72, 0.73), ground=(0.36, 0.36, 0.36), sun=(0.46, 0.46, 0.45), glint=190.0,
+        sky=(0.79, 0.79, 0.80), ground=(0.36, 0.36, 0.36), sun=(0.51, 0.51, 0.50), glint=190.0,
         zenith=(252, 252, 255), horizon=(205, 208, 214), skyline=(70, 72, 78),
         floor=np.array(wall) * 0.55, shadow=0.30,
     )  # fmt: skip
@@ -180,8 +180,8 @@ def _street(sheet: _Sheet) -> dict:
     sheet.box(0, kerb - max(1, c.height // 60), c.width, kerb, (196, 194, 190))
     sheet.grain(kerb, c.height, 12, (2, 4))
     return dict(
-        sky=(0.60, 0.63, 0.68), ground=(0.34, 0.33, 0.32),
-        sun=(0.22, 0.22, 0.22) if overcast else (0.62, 0.60, 0.55),
+        sky=(0.66, 0.69, 0.75), ground=(0.34, 0.33, 0.32),
+        sun=(0.24, 0.24, 0.24) if overcast else (0.62, 0.60, 0.55),
         glint=60.0 if overcast else 170.0, zenith=top, horizon=(226, 232, 238),
         skyline=(96, 86, 80), floor=(84, 85, 88), shadow=0.25 if overcast else 0.5,
     )  # fmt: skip
@@ -210,7 +210,7 @@ def _field(sheet: _Sheet) -> dict:
     sheet.rows(h + 1, c.height + 1, tuple(int(v * 0.9) for v in grass), grass)
     sheet.grain(h + 1, c.height, 26, (2, 3))
     return dict(
-        sky=(0.60, 0.64, 0.70), ground=(0.34, 0.36, 0.28), sun=(0.62, 0.60, 0.54),
+        sky=(0.66, 0.70, 0.77), ground=(0.34, 0.36, 0.28), sun=(0.68, 0.66, 0.59),
         zenith=(84, 150, 226), horizon=(222, 234, 244), skyline=(70, 96, 62), floor=(92, 112, 60),
     )  # fmt: skip
 
@@ -229,7 +229,7 @@ def _sunset(sheet: _Sheet) -> dict:
     sheet.rows(h + 1, c.height + 1, tuple(int(v * 0.8) for v in ground), ground)
     sheet.grain(h + 1, c.height, 16, (2, 5))
     return dict(
-        sky=(0.62, 0.54, 0.54), ground=(0.36, 0.30, 0.28), sun=(0.62, 0.46, 0.30),
+        sky=(0.68, 0.59, 0.59), ground=(0.36, 0.30, 0.28), sun=(0.68, 0.51, 0.33),
         zenith=(110, 100, 160), horizon=(255, 200, 140), skyline=(100, 66, 84), floor=(110, 84, 74),
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def _garage(sheet: _Sheet) -> dict:
         sheet.ground_strip(-3.0, 4.4, x, x + 0.14, sheet.pick((222, 214, 200), (206, 176, 60)))
     sheet.grain(foot, c.height, 9, (3, 5))
     return dict(
-        sky=(0.70, 0.69, 0.64), ground=(0.34, 0.34, 0.33), sun=(0.34, 0.34, 0.31), glint=150.0,
+        sky=(0.77, 0.76, 0.70), ground=(0.34, 0.34, 0.33), sun=(0.37, 0.37, 0.34), glint=150.0,
         zenith=(244, 244, 232), horizon=(150, 150, 146), skyline=(84, 84, 82), floor=(88, 88, 86),
         shadow=0.3,
     )  # fmt: skip
@@ -273,7 +273,7 @@ def _seaside(sheet: _Sheet) -> dict:
     sheet.rows(shore + 1, c.height + 1, sand, tuple(int(v * 0.9) for v in sand))
     sheet.grain(shore + 1, c.height, 12, (2, 4))
     return dict(
-        sky=(0.62, 0.66, 0.70), ground=(0.42, 0.40, 0.35), sun=(0.60, 0.59, 0.54),
+        sky=(0.68, 0.73, 0.77), ground=(0.42, 0.40, 0.35), sun=(0.66, 0.65, 0.59),
         zenith=(96, 160, 228), horizon=(230, 240, 246), skyline=(90, 140, 156),
         floor=(160, 146, 116),
     )  # fmt: skip
@@ -294,7 +294,7 @@ def _forest(sheet: _Sheet) -> dict:
     sheet.rows(verge, c.height + 1, road, tuple(int(v * 0.88) for v in road))
     sheet.grain(verge, c.height, 12, (2, 4))
     return dict(
-        sky=(0.58, 0.62, 0.56), ground=(0.32, 0.33, 0.28), sun=(0.44, 0.43, 0.36), glint=110.0,
+        sky=(0.64, 0.68, 0.62), ground=(0.32, 0.33, 0.28), sun=(0.48, 0.47, 0.40), glint=110.0,
         zenith=(206, 222, 204), horizon=(150, 172, 130), skyline=(48, 62, 42), floor=(84, 84, 72),
         shadow=0.35,
     )  # fmt: skip

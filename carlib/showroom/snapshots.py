@@ -14,7 +14,7 @@ import numpy as np
 from carlib.showroom.camera import View
 from carlib.showroom.models import CARS
 from carlib.showroom.occluders import OCCLUDERS
-from carlib.showroom.render import Drawing, render
+from carlib.showroom.painter import Drawing, render
 from carlib.showroom.scenes import SCENES
 
 PAINTS: dict[str, tuple[int, int, int]] = {

@@ -17,11 +17,10 @@ import numpy as np
 from carlib.showroom.camera import Camera, View, place_camera
 from carlib.showroom.car import build_mesh
 from carlib.showroom.makes import CarSpec
-from carlib.showroom.mesh import MATERIALS, Layer, Mesh
+from carlib.showroom.mesh import MATERIALS, Layer, Mesh, Side
 from carlib.showroom.occluders import draw_occluder
+from carlib.showroom.polygons import SHIFT
 from carlib.showroom.scenes import Light, paint_scene
-
-_SHIFT = 4  # fractional bits of a vertex: 1/16 pixel
 
 _COLOR = np.array([m.color or (0, 0, 0) for m in MATERIALS.values()], dtype=np.float64)
 _MIRROR = np.array([m.mirror for m in MATERIALS.values()])
@@ -45,7 +44,7 @@ class Drawing:
 
 def render(car: CarSpec, view: View, size: int = 128) -> Drawing:
     """Draw `car` as `view` sees it; the longer side of the photo has `size` pixels."""
-    mesh = build_mesh(car, 1 if size <= 192 else 2)
+    mesh = build_mesh(car, 1 if size <= 160 else 2 if size <= 256 else 3)
     length = car.shape.front_x - car.shape.rear_x
     camera = place_camera(view, mesh.extreme, length, size)
     rng = np.random.Generator(np.random.PCG64([view.seed, 7]))
@@ -85,7 +84,7 @@ def draw_mesh(
     faces, layer = faces[order], layer[order]
 
     pixels = camera.project(_turned(mesh, view.wheel_turn)) * scale - 0.5
-    points = np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
+    points = np.rint(pixels * (1 << SHIFT)).astype(np.int32)
     colors = np.empty((len(faces), 4))
     colors[:, :3] = shade(mesh, faces, view, camera, light)
     colors[:, 3] = mesh.part[faces]
@@ -98,7 +97,7 @@ def draw_mesh(
         elif before is not None and not screen[i]:
             _see_through(canvas, before)
             before = None
-        cv2.fillConvexPoly(canvas, points[first:last], color, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(canvas, points[first:last], color, cv2.LINE_8, SHIFT)
     if before is not None:
         _see_through(canvas, before)
 
@@ -143,12 +142,11 @@ def develop(image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarr
 
 
 def _layers(mesh: Mesh, faces: np.ndarray, camera: Camera) -> np.ndarray:
-    """Layer of each face, given which side of the car the camera is on."""
-    side = mesh.side[faces]
+    """Layer of each face, given from where the camera sees its side of the car."""
     x, y, _ = camera.position
-    beyond = (side * y > 0.9) | (side == 0) | ((side == 2) & (x > 0.6))
-    beyond &= (side != 2) | (x > 0.6)
-    return np.where(beyond, mesh.layer[faces], mesh.far_layer[faces])
+    sees = {Side.ANY: True, Side.LEFT: y > 0.9, Side.RIGHT: y < -0.9, Side.FRONT: x > 0}
+    near = np.array([sees[side] for side in Side])[mesh.side[faces]]
+    return np.where(near, mesh.layer[faces], mesh.far_layer[faces])
 
 
 def _turned(mesh: Mesh, angle: float) -> np.ndarray:
@@ -212,7 +210,7 @@ def _cast_shadow(backdrop: np.ndarray, car: CarSpec, camera: Camera, light: Ligh
 def _darken(backdrop: np.ndarray, pixels: np.ndarray, strength: float, size: int) -> None:
     mask = np.zeros(backdrop.shape[:2], np.uint8)
     hull = cv2.convexHull(np.rint(pixels * 16).astype(np.int32))
-    cv2.fillConvexPoly(mask, hull, 255, cv2.LINE_8, _SHIFT)
+    cv2.fillConvexPoly(mask, hull, 255, cv2.LINE_8, SHIFT)
     for _ in range(2):
         total = cv2.boxFilter(mask, cv2.CV_32S, (size, size), normalize=False)
         mask = (total // (size * size)).astype(np.uint8)
