@@ -43,10 +43,10 @@ PLAIN = View(azimuth=35, elevation=5, distance=3.2, paint=PAINTS["sky"])
 
 # Photos (class, index, size) and the hashes of image and mask that every machine must reproduce.
 KNOWN = {
-    (0, 0, 128): "5f6d856bc4acf234",
-    (13, 3, 128): "f25430f3bdfca921",
-    (10, 7, 96): "36e4766da05a305d",
-    (47, 11, 160): "4672531d4989c883",
+    (0, 0, 128): "de68bfb1500b85a5",
+    (13, 3, 128): "75f033fd8f6deca0",
+    (10, 7, 96): "8ca4d990b38abec0",
+    (47, 11, 160): "209cb818c59311ce",
 }
 
 
@@ -106,7 +106,7 @@ def test_two_years_differ_in_the_changed_parts_alone(azimuth):
         allowed = cv2.dilate(allowed, np.ones((3, 3), np.uint8))  # anti-aliasing mixes neighbours
         differs = (a.image != b.image).any(axis=2)
         stray = int((differs & (allowed == 0)).sum())
-        assert stray <= 2, (older.name, newer.name)  # a sliver at the outline, too thin for a mask
+        assert stray <= 5, (older.name, newer.name)  # slivers of a far lamp, too thin for a mask
         seen += bool(differs.any())
     if azimuth != 90:  # from the side some models show no change, as in life
         assert seen == len(CARS) // 2

@@ -70,7 +70,8 @@ def outward(polygons: np.ndarray, shell: Shell) -> np.ndarray:
 
 def lay_lamp(face: Face, lamp: Lamp, pattern: str, part: str) -> None:
     """Both lamps of a pair, with what shines in them."""
-    glass = "red_glass" if part == "taillight" else "housing"
+    older = pattern == next(iter(lamp.patterns))
+    glass = "red_glass" if part == "taillight" else "reflector" if older else "smoked"
     outline = face.box(lamp.outline, lamp.box)
     middle, extent = outline.mean(axis=0), np.ptp(outline, axis=0)
     rim = middle + (outline - middle) * (1 + 2 * 0.014 / extent)

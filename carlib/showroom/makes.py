@@ -64,7 +64,8 @@ class Lamp:
     """A lamp: its outline, its place on the car, and what shines in it, by pattern name.
 
     `box` is (u0, u1, w0, w1): u in half-widths along the outline from the middle of the car,
-    w as a fraction of the height of the nose or the tail.
+    w as a fraction of the height of the nose or the tail. Of two patterns the first is the older
+    one, in a bright reflector; the newer headlight is behind dark glass.
     """
 
     box: Box
@@ -129,7 +130,7 @@ def _oval(u: float, w: float, ru: float, rw: float) -> Polygon:
 
 _SQUARE = _rect(0, 1, 0, 1)
 
-# The inner edge of a lamp is at u = 0. Its first pattern is the one of older years.
+# The inner edge of a lamp is at u = 0.
 SIGNATURES = {
     "Aurora": Signature(  # swept almonds, hexagon, a bar of light across the tail
         headlight=Lamp(
@@ -169,7 +170,7 @@ SIGNATURES = {
                 "round": (("lamp", _oval(0.5, 0.5, 0.34, 0.34)),),
                 "halo": (
                     ("led", _oval(0.5, 0.5, 0.44, 0.44)),
-                    ("housing", _oval(0.5, 0.5, 0.28, 0.28)),
+                    ("smoked", _oval(0.5, 0.5, 0.28, 0.28)),
                     ("lamp", _oval(0.5, 0.5, 0.13, 0.13)),
                 ),
             },
@@ -300,7 +301,7 @@ SIGNATURES = {
                 "beak": (("lamp", _oval(0.56, 0.38, 0.15, 0.26)),),
                 "claw": (
                     ("led", ((0.0, 0.0), (0.10, 0.0), (0.98, 0.84), (1, 1), (0.68, 0.90))),
-                    ("housing", ((0.24, 0.10), (0.55, 0.12), (0.9, 0.66), (0.62, 0.58))),
+                    ("smoked", ((0.24, 0.10), (0.55, 0.12), (0.9, 0.66), (0.62, 0.58))),
                 ),
             },
         ),

@@ -26,17 +26,14 @@ PAINTS: dict[str, tuple[int, int, int]] = {
 }  # fmt: skip
 """Paints that any car may wear, RGB."""
 
-# (first, last) azimuth of each viewpoint on the car's left side, and how often it is chosen. Corner
-# views lead, as they do in CompCars and in any album of cars.
-_POSES = (
-    ((0, 15), 0.15),
-    ((15, 75), 0.35),
-    ((75, 105), 0.12),
-    ((105, 165), 0.25),
-    ((165, 180), 0.13),
-)
+_NEUTRALS = ("white", "silver", "grey", "black")
+_NEUTRAL_SHARE = 0.6  # about what is seen on the road
+
+# Where photographers stand: azimuth on the car's left side, how far they stray from it, and how
+# often. Corner views lead, as they do in CompCars and in any album of cars.
+_POSES = ((0, 15, 0.15), (45, 30, 0.35), (90, 15, 0.12), (135, 30, 0.25), (180, 15, 0.13))
 _ASPECTS = (1.0, 1.2, 4 / 3, 4 / 3, 1.5)
-_OCCLUDED = 0.18  # share of the photos with something in the way
+_OCCLUDED = 0.1  # share of the photos with something in the way
 
 
 def photo_view(class_index: int, index: int, seed: int = 0) -> View:
@@ -54,26 +51,27 @@ def photo_view(class_index: int, index: int, seed: int = 0) -> View:
         options = list(options)
         return options[int(rng.integers(len(options)))]
 
-    fill = between(0.66, 0.94)
+    fill = between(0.70, 0.94)
     slack = 0.9 * (1 - fill) / 2
-    paint = np.array(PAINTS[pick(PAINTS)]) + rng.integers(-10, 11, size=3)
+    color = pick(_NEUTRALS) if rng.random() < _NEUTRAL_SHARE else pick(PAINTS)
+    paint = np.array(PAINTS[color]) + rng.integers(-10, 11, size=3)
     return View(
         azimuth=_azimuth(rng),
-        elevation=0.5 + 13.0 * float(rng.random()) ** 1.7,
-        distance=between(1.9, 4.0),
-        roll=between(-1.5, 1.5),
+        elevation=1.0 + 8.0 * float(rng.random()) ** 1.5,
+        distance=between(2.5, 4.0),
+        roll=between(-1.0, 1.0),
         aspect=pick(_ASPECTS),
         fill=fill,
         shift=(between(-slack, slack), between(-slack, slack)),
         paint=tuple(int(v) for v in np.clip(paint, 18, 240)),
         scene=pick(SCENES),
-        sun=(between(-140, 140), between(28, 70)),
+        sun=(between(-90, 90), between(32, 68)),
         occluder=pick(OCCLUDERS) if rng.random() < _OCCLUDED else None,
         wheel_turn=between(0, 360),
-        exposure=between(0.82, 1.16),
-        warmth=between(-0.6, 0.6),
-        noise=int(rng.integers(0, 6)),
-        blur=pick((0, 0, 0, 0, 1, 1, 2)),
+        exposure=between(0.9, 1.12),
+        warmth=between(-0.3, 0.3),
+        noise=int(rng.integers(0, 4)),
+        blur=pick((0, 0, 0, 0, 1)),
         seed=int(rng.integers(2**31)),
     )
 
@@ -91,12 +89,9 @@ def draw_photo(
 
 
 def _azimuth(rng: np.random.Generator) -> float:
-    chosen, total = float(rng.random()), 0.0
-    first, last = _POSES[-1][0]
-    for span, share in _POSES:
-        total += share
-        if chosen < total:
-            first, last = span
-            break
-    azimuth = first + (last - first) * float(rng.random())
+    shares = np.cumsum([share for *_, share in _POSES])
+    place = min(int((shares <= rng.random()).sum()), len(_POSES) - 1)
+    middle, stray, _ = _POSES[place]
+    lean = float(rng.random()) - float(rng.random())  # two dice: the middle is likeliest
+    azimuth = middle + stray * lean
     return azimuth if rng.random() < 0.5 else -azimuth
