@@ -43,10 +43,10 @@ PLAIN = View(azimuth=35, elevation=5, distance=3.2, paint=PAINTS["sky"])
 
 # Photos (class, index, size) and the hashes of image and mask that every machine must reproduce.
 KNOWN = {
-    (0, 0, 128): "de68bfb1500b85a5",
-    (13, 3, 128): "75f033fd8f6deca0",
+    (0, 0, 128): "0c123ccd42f113af",
+    (13, 3, 128): "81cbc749ef162ba4",
     (10, 7, 96): "8ca4d990b38abec0",
-    (47, 11, 160): "209cb818c59311ce",
+    (47, 11, 160): "5299c88dcd7df041",
 }
 
 

@@ -40,7 +40,7 @@ def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
         _add_cabin(builder, cabin)
     if car.shape.kind == "pickup":
         _add_bed(builder, shell)
-    _add_mirrors(builder, shell, cabin)
+    _add_mirrors(builder, shell)
     return builder.build()
 
 
@@ -260,47 +260,42 @@ def _add_bed(builder: MeshBuilder, shell: Shell) -> None:
 
 
 def _add_cockpit(builder: MeshBuilder, shell: Shell, cabin: Cabin) -> None:
-    """An open car: cockpit, seats, folded roof and a see-through windshield."""
+    """An open car: a dark opening, seats, the folded roof and a see-through windshield."""
     shape = shell.shape
     x = np.linspace(shape.back_x, shape.cowl_x - 0.06, 8)
-    for edge, material, part, layer in (
-        (0.03, "black", "trim", 22),
-        (0.0, "interior", "interior", 23),
+    for reach, material, part, layer in (
+        (0.89, "black", "trim", 22),
+        (0.86, "interior", "interior", 23),
     ):
-        eta = np.linspace(-0.86 - edge, 0.86 + edge, 5)
-        grid = shell.lid(x[:, None], eta[None, :], 0.003)
+        grid = shell.lid(x[:, None], np.linspace(-reach, reach, 5)[None, :], 0.003)
         builder.add(grid_quads(grid), material, part, layer, (0, 0, 1))
-    half = shape.width / 2
-    for x0 in (0.5 * (shape.cowl_x + shape.back_x) - 0.02, shape.back_x + 0.12):
-        tall = 0.20 if x0 > shape.back_x + 0.2 else 0.10
+    half, back = shape.width / 2, shape.back_x
+    roof = (back - 0.10, 0.0, float(shell.top(back)) + 0.01)
+    _block(builder, roof, (0.26, 1.5 * half, 0.07), "black", "trim")
+    for x_seat, tall in ((0.5 * (shape.cowl_x + back) - 0.02, 0.20), (back + 0.12, 0.10)):
+        low = float(shell.top(x_seat)) - 0.05
         for y in (0.40 * half, -0.40 * half):
-            low = float(shell.top(x0)) - 0.05
-            _block(builder, (x0, y, low), (0.15, 0.46, tall), "leather", "interior")
-            _block(
-                builder,
-                (x0 - 0.03, y, low + tall + 0.02),
-                (0.10, 0.25, 0.13),
-                "leather",
-                "interior",
+            head = (x_seat - 0.03, y, low + tall + 0.02)
+            _block(builder, (x_seat, y, low), (0.15, 0.46, tall), "leather", "interior")
+            _block(builder, head, (0.10, 0.25, 0.13), "leather", "interior")
+    _add_open_screen(builder, cabin)
+
+
+def _add_open_screen(builder: MeshBuilder, cabin: Cabin) -> None:
+    """The windshield of an open car, seen from both sides; behind the seats from behind."""
+    v = np.linspace(0.0, 0.92, 6)[:, None]
+    glass = cabin.end(np.linspace(-0.88, 0.88, 9)[None, :], v, 1, 0.0)
+    posts = [cabin.end(np.array([[h * 0.86, h * 0.93]]), v, 1, 0.0) for h in (1, -1)]
+    beam = cabin.end(np.linspace(-0.93, 0.93, 9)[None, :], np.array([[0.90], [1.0]]), 1, 0.0)
+    for out in (np.array([1, 0, 0.2]), np.array([-1, 0, -0.2])):
+        builder.add(
+            grid_quads(glass), "screen", "window", Layer.SCREEN, out, side=Side.FRONT, far_layer=48
+        )
+        for piece in (*posts, beam):
+            quads = grid_quads(piece)
+            builder.add(
+                quads, "black", "body", Layer.SCREEN + 1, out, side=Side.FRONT, far_layer=49
             )
-    back = shape.back_x
-    _block(
-        builder,
-        (back - 0.10, 0, float(shell.top(back)) + 0.01),
-        (0.26, 1.5 * half, 0.07),
-        "black",
-        "trim",
-    )
-    v = np.linspace(0.0, 0.92, 6)
-    glass = cabin.end(np.linspace(-0.88, 0.88, 9)[None, :], v[:, None], 1, 0.0)
-    post = [cabin.end(np.array([h * 0.86, h * 0.93])[None, :], v[:, None], 1, 0.0) for h in (1, -1)]
-    beam = cabin.end(np.linspace(-0.93, 0.93, 9)[None, :], np.array([0.90, 1.0])[:, None], 1, 0.0)
-    for out in (1, -1):
-        builder.add(grid_quads(glass), "screen", "window", Layer.SCREEN, (out, 0, 0.2 * out),
-                    side=Side.FRONT, far_layer=48)  # fmt: skip
-        for piece in (*post, beam):
-            builder.add(grid_quads(piece), "black", "body", Layer.SCREEN + 1, (out, 0, 0.2 * out),
-                        side=Side.FRONT, far_layer=49)  # fmt: skip
 
 
 def _block(builder: MeshBuilder, foot, size, material: str, part: str) -> None:
@@ -318,7 +313,7 @@ def _block(builder: MeshBuilder, foot, size, material: str, part: str) -> None:
     builder.add(rings[2, :4], material, part, Layer.SEAT, (0, 0, 1))
 
 
-def _add_mirrors(builder: MeshBuilder, shell: Shell, cabin: Cabin) -> None:
+def _add_mirrors(builder: MeshBuilder, shell: Shell) -> None:
     """Two mirrors at the foot of the windshield posts: a rounded pod and a dark glass."""
     shape = shell.shape
     x = shape.cowl_x - 0.30

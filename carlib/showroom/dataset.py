@@ -31,7 +31,7 @@ from carlib.paths import cache_root
 from carlib.showroom.models import CARS, changed_parts
 from carlib.showroom.snapshots import draw_photo
 
-SHOWROOM_VERSION = "2"
+SHOWROOM_VERSION = "3"
 """Part of the folder's name: a change here makes everyone draw the cars anew."""
 
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15

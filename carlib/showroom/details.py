@@ -164,17 +164,15 @@ def lay_plate(face: Face, w: float) -> None:
     """Licence plate in the middle; the marks on it mean nothing."""
     half, height = 0.23, 0.115
     low = face.low + w * face.height
+    x, out = _front_most(face, low, low + height), -1 if face.rear else 1
     marks = [(-0.19, -0.14), (-0.12, -0.07), (-0.03, 0.02), (0.04, 0.09), (0.11, 0.18)]
     pieces = [((-half, half), (0, height), "plate", 27)]
     pieces += [(mark, (0.03, height - 0.03), "ink", 28) for mark in marks]
     for (y0, y1), (z0, z1), material, layer in pieces:
         y = np.array([y0, y1, y1, y0])
         z = low + np.array([z0, z0, z1, z1])
-        x = _front_most(face, low, low + height) + (0.003 if material == "ink" else 0.0) * (
-            -1 if face.rear else 1
-        )
-        points = np.stack([np.full(4, x), y, z], axis=1)
-        face.builder.add(points, material, "plate", layer, (-1 if face.rear else 1, 0, 0))
+        points = np.stack([np.full(4, x + 0.001 * out * (layer - 27)), y, z], axis=1)
+        face.builder.add(points, material, "plate", layer, (out, 0, 0))
 
 
 def _front_most(face: Face, low: float, high: float) -> float:
@@ -215,9 +213,9 @@ def lay_wheel(builder: MeshBuilder, hub: np.ndarray, radius: float, design: str,
 def rim_design(name: str) -> list[tuple[str, int, np.ndarray]]:
     """(material, layer, convex polygons (n, k, 2)) on a rim of radius 0.70 (the tyre's is 1)."""
 
-    def spokes(count: int, foot: float, tip: float, lean: float = 0.0, turn: float = 0.0):
+    def spokes(count: int, foot: float, tip: float, lean: float = 0.0) -> np.ndarray:
         shape = np.array([[0.08, -foot], [0.66, -tip + lean], [0.66, tip + lean], [0.08, foot]])
-        angle = 2 * np.pi * (np.arange(count) + turn) / count
+        angle = 2 * np.pi * np.arange(count) / count
         c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
         x, y = shape[:, 0], shape[:, 1]
         return np.stack([c * x - s * y, s * x + c * y], axis=-1)

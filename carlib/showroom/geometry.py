@@ -17,7 +17,6 @@ _SIDE_INSET = np.array([0.07, 0.03, 0.012, 0.0, 0.004, 0.012, 0.016, 0.034, 0.05
 _NOSE_INSET = np.array([0.13, 0.05, 0.01, 0.0, 0.015, 0.035, 0.06, 0.085, 0.14, 0.21, 0.34])
 _TAIL_INSET = np.array([0.14, 0.05, 0.01, 0.0, 0.03, 0.045, 0.05, 0.05, 0.065, 0.10, 0.18])
 
-
 # Sheet metal is round where the table has corners, but for the crease above the door handles.
 _FINE = np.linspace(0.0, 1.0, 201)
 
@@ -40,7 +39,7 @@ class Outline:
     """
 
     def __init__(self, front: float, rear: float, half_width: float, shape: Shape) -> None:
-        self.front, self.rear, self.half_width = front, rear, half_width
+        self.half_width = half_width
         angle = np.linspace(0.0, np.pi, 4001)
         cosine, sine = np.cos(angle), np.abs(np.sin(angle))
         power = np.where(cosine >= 0, 2 / shape.front_round, 2 / shape.rear_round)

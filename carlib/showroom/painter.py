@@ -134,7 +134,7 @@ def develop(image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarr
     warm = np.array([1 + 0.10 * view.warmth, 1.0, 1 - 0.10 * view.warmth])
     gain = np.rint(256 * view.exposure * warm).astype(np.int32)
     work = (work * gain + 128) >> 8
-    if view.noise:  # the sum of four dice is bell-shaped, and the same on every machine
+    if view.noise:  # the sum of four dice is bell-shaped, with a standard deviation of 148
         shape = (4, *work.shape)
         dice = rng.integers(0, 256, size=shape, dtype=np.uint8).astype(np.int32)
         work += ((dice.sum(axis=0) - 510) * view.noise + 74) // 148
