@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export NO_ALBUMENTATIONS_UPDATE := 1
+# Threads that wait must not spin: on two cores with other work, that costs a factor of ten.
+export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .PHONY: report test lint unit notebooks figures clean help

@@ -6,6 +6,7 @@ Neither remembers anything between epochs: what a photo looks like follows from 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,8 @@ def make_loader(
         wanted = "gpu" if device.type == "cuda" else "cpu"
     if wanted == "gpu":
         return GpuLoader(store, chosen, device, used)
-    workers = (4 if device.type == "cuda" else 1) if workers is None else workers
+    if workers is None:  # on a CPU, a worker needs a core that the network does not
+        workers = 4 if device.type == "cuda" else min(1, (os.cpu_count() or 1) // 4)
     return CpuLoader(store, chosen, device, workers)
 
 
