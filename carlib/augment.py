@@ -142,7 +142,7 @@ def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.nd
     pipeline = A.Compose(steps)
 
     def run(photo: np.ndarray, seed: int) -> np.ndarray:
-        # One generator for all steps. `set_random_seed` would give each step a copy of the same one:
+        # One generator for all steps. `set_random_seed` would give each step a copy of the same:
         # then only photos that are flipped are ever turned, and only those turned erased.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return pipeline(image=photo)["image"]

@@ -94,7 +94,5 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
 
 
 def test_the_command_is_kept_without_this_machines_folders(monkeypatch):
-    monkeypatch.setattr(
-        "sys.argv", ["/opt/bin/carlib", "evaluate", "/data/cars", "--split=val"]
-    )
+    monkeypatch.setattr("sys.argv", ["/opt/bin/carlib", "evaluate", "/data/cars", "--split=val"])
     assert command_line() == "carlib evaluate cars --split=val"

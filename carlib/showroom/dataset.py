@@ -153,7 +153,7 @@ def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int)
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    print(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in {folder}", flush=True)
+    print(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in the cache", flush=True)
 
 
 def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: int) -> list[dict]:
