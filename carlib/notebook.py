@@ -16,6 +16,7 @@ import torch
 from carlib.catalog import Catalog, open_catalog
 from carlib.recipes import Recipe, quick, recipe
 from carlib.records import Record, hardware, load_records, versions
+from carlib.results import Row, comparable, evaluations, row
 
 
 @dataclass(frozen=True)
@@ -76,34 +77,30 @@ def compare(records: Mapping[str, Record], *titles: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def full_scale(*names: str, metrics: tuple[str, ...] = ("accuracy", "top5", "macro_f1")):
-    """Committed evaluation records of real photos as a table, one row per recipe.
+def full_scale(*names: str) -> pd.DataFrame:
+    """Committed val scores on Stanford Cars as a table, a row per recipe, its seeds averaged.
 
-    Seeds of one recipe are averaged, the spread in a column of its own; a recipe without a record
-    says "not run". Names select recipes, in this order; none selects all.
+    Names select recipes, in this order, and one without a record says "not run"; none selects all.
     """
-    groups: dict[str, list[Record]] = {}
-    for record in load_records(kind="evaluation"):
-        if record.data["catalog"] != "showroom" and record.data["split"] == "val":
-            groups.setdefault(record.recipe["name"], []).append(record)
-    rows = []
-    for name in names or groups:
-        row: dict[str, object] = {"recipe": name}
-        records = groups.get(name, [])
-        if not records:
-            rows.append(row | {"val accuracy": "not run"})
-            continue
-        accuracies = [r.metrics["accuracy"] for r in records]
-        low, high = records[0].metrics["accuracy_interval"]
-        row["val accuracy"] = f"{sum(accuracies) / len(accuracies):.3f}"
-        row["95 % interval"] = f"{low:.3f} to {high:.3f}"
-        for metric in metrics[1:]:
-            row[metric.replace("_", " ")] = f"{records[0].metrics[metric]:.3f}"
-        row["seeds"] = len(records)
-        row["training"] = f"{records[0].timing['train_seconds'] / 60:.0f} min"
-        row["on"] = records[0].hardware["gpu"] or f"{records[0].hardware['cores']} CPU cores"
-        rows.append(row)
-    return pd.DataFrame(rows).fillna("").set_index("recipe")
+    records = comparable(load_records())
+    names = names or tuple(dict.fromkeys(r.recipe["name"] for r in evaluations(records)))
+    table = {name: _scores(row(records, name)) for name in names}
+    return pd.DataFrame(table.values(), index=pd.Index(table, name="recipe")).fillna("")
+
+
+def _scores(found: Row | None) -> dict[str, str]:
+    if found is None:
+        return {"val accuracy": "not run"}
+    metrics, (low, high) = found.metrics, found.interval
+    return {
+        "val accuracy": f"{metrics['accuracy']:.3f}",
+        "95 % interval": f"{low:.3f} to {high:.3f}",
+        "top-5": f"{metrics['top5']:.3f}",
+        "macro F1": f"{metrics['macro_f1']:.3f}",
+        "seeds": str(found.seeds),
+        "training": f"{found.seconds / 60:.0f} min",
+        "on": found.hardware,
+    }
 
 
 def full_scale_data() -> pd.DataFrame:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -30,9 +29,9 @@ from carlib.paths import checkout
 from carlib.plots import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.recipes import RECIPES, Recipe, quick
 from carlib.records import Record, load_records, write_atomically
+from carlib.results import STANFORD, Row, best, comparable, row
 from carlib.showroom import PAINTS, draw_photo
 
-DATA = "stanford-cars"  # the catalog whose records the report compares
 STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
            "resnet_large_focal")  # fmt: skip
 BUDGET = (*(f"{name}_quick" for name in STUDIES), "scratch_cpu")  # what two CPU cores can do
@@ -77,33 +76,6 @@ def check_report(root: Path | None = None) -> list[str]:
     return found
 
 
-def comparable(records: Sequence[Record]) -> list[Record]:
-    """The records, once it is certain that every evaluation in one table scored the same photos."""
-    splits: dict[str, str] = {}
-    for record in evaluations(records):
-        splits.setdefault(record.data["split_hash"], record.name)
-    if len(splits) > 1:
-        names = ", ".join(f"{name} ({digest})" for digest, name in splits.items())
-        raise RunError(f"records of different val splits cannot stand in one table: {names}")
-    return list(records)
-
-
-def evaluations(records: Sequence[Record], recipe_name: str | None = None) -> list[Record]:
-    """Val scores on the real photos: of all recipes, or of one, seed by seed."""
-    return [
-        record
-        for record in records
-        if record.kind == "evaluation"
-        and (record.data["catalog"], record.data["split"]) == (DATA, "val")
-        and recipe_name in (None, record.recipe["name"])
-    ]
-
-
-def best(records: Sequence[Record]) -> Record | None:
-    """The evaluation with the highest val accuracy."""
-    return max(evaluations(records), key=lambda r: r.metrics["accuracy"], default=None)
-
-
 # --- report.pdf ---------------------------------------------------------------------------------
 
 
@@ -124,19 +96,20 @@ def typeset(root: Path, records: Sequence[Record]) -> bytes:
 
 def facts(root: Path, records: Sequence[Record]) -> dict:
     """What Typst cannot find out: which records and figures there are, what the recipes say."""
-    top = best(records)
+    top, names = best(records), (*BUDGET, *FULL)
     return {
-        "data": DATA,
+        "data": STANFORD,
         "records": [record.name for record in records],
         "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
         "budget": BUDGET,
         "full": FULL,
         "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
         "best": top.name if top else None,
-        "commands": {name: command(name) for name in (*BUDGET, *FULL)},
+        "rows": {name: asdict(found) for name in names if (found := row(records, name))},
+        "commands": {name: command(name) for name in names},
         "recipes": {
             name: asdict(chosen) | {"parameters": parameters(chosen)}
-            for name, chosen in zip((*BUDGET, *FULL), map(planned, (*BUDGET, *FULL)), strict=True)
+            for name, chosen in zip(names, map(planned, names), strict=True)
         },
     }
 
@@ -177,22 +150,18 @@ def results_table(records: Sequence[Record]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for name in (*BUDGET, *FULL):
-        cells = [f"`{name}`", planned(name).note, *_scores(evaluations(records, name))]
+        cells = [f"`{name}`", planned(name).note, *_scores(row(records, name))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _scores(runs: Sequence[Record]) -> list[str]:
-    if not runs:
+def _scores(found: Row | None) -> list[str]:
+    if found is None:
         return ["not run", "", "", ""]
-    means = [
-        np.mean([run.metrics[name] for run in runs]) for name in ("accuracy", "top5", "macro_f1")
-    ]
-    low, high = runs[0].metrics["accuracy_interval"]
-    where = runs[0].hardware["gpu"] or f"{runs[0].hardware['cores']} CPU cores"
-    accuracy, top5, f1 = (f"{mean:.3f}" for mean in means)
-    minutes = runs[0].timing["train_seconds"] / 60
-    return [f"{accuracy} ({low:.3f}–{high:.3f})", top5, f1, f"{minutes:.0f} min, {where}"]
+    accuracy, top5, f1 = (f"{found.metrics[name]:.3f}" for name in ("accuracy", "top5", "macro_f1"))
+    low, high = found.interval
+    training = f"{found.seconds / 60:.0f} min, {found.hardware}"
+    return [f"{accuracy} ({low:.3f}–{high:.3f})", top5, f1, training]
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -239,7 +208,7 @@ def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
 @printed
 def classes_figure(records: Sequence[Record]) -> Figure | None:
     """Photos per class, largest first, for every split of the audited data."""
-    audit = next((r for r in records if r.name == f"audit-{DATA}"), None)
+    audit = next((r for r in records if r.name == f"audit-{STANFORD}"), None)
     if audit is None:
         return None
     counts = audit.extra["class_counts"]
@@ -280,19 +249,16 @@ def curves_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
-    runs = [evaluations(records, name) for name in (*BUDGET, *FULL)]
-    runs = [of_one for of_one in runs if of_one][::-1]
-    if not runs:
+    rows = [found for name in (*BUDGET, *FULL) if (found := row(records, name))][::-1]
+    if not rows:
         return None
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.45 + 0.16 * len(runs)))
-    for height, of_one in enumerate(runs):
-        low, high = of_one[0].metrics["accuracy_interval"]
-        accuracy = np.mean([run.metrics["accuracy"] for run in of_one])
-        ax.plot([low, high], [height, height], color=BLUE, lw=1)
-        ax.plot(accuracy, height, "o", ms=4, color=BLUE)
-        ax.plot(of_one[0].metrics["make_accuracy"], height, "o", ms=4, color=ORANGE, mfc="white")
-    ax.set_yticks(range(len(runs)), [of_one[0].recipe["name"] for of_one in runs])
-    ax.set(xlim=(0, 1), xlabel="val accuracy", ylim=(-0.6, len(runs) - 0.4))
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.45 + 0.16 * len(rows)))
+    for height, found in enumerate(rows):
+        ax.plot(found.interval, [height, height], color=BLUE, lw=1)
+        ax.plot(found.metrics["accuracy"], height, "o", ms=4, color=BLUE)
+        ax.plot(found.metrics["make_accuracy"], height, "o", ms=4, color=ORANGE, mfc="white")
+    ax.set_yticks(range(len(rows)), [found.recipe for found in rows])
+    ax.set(xlim=(0, 1), xlabel="val accuracy", ylim=(-0.6, len(rows) - 0.4))
     ax.grid(axis="x", alpha=0.3)
     return figure
 

@@ -24,7 +24,7 @@ FLOORS = (
     ("photos", "audit", "sampling"),
     ("models", "losses", "augment"),
     ("recipes", "records", "loading"),
-    ("loading", "training", "evaluation"),
+    ("training", "evaluation", "results"),
     ("plots", "retrieval", "verification", "explain"),
     ("cli", "report", "notebook", "app", "__init__"),
 )

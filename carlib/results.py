@@ -1,0 +1,77 @@
+"""Records read together: which may stand in one table, and what the seeds of a recipe say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from carlib.errors import RunError
+from carlib.records import Record
+
+STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
+
+
+def evaluations(
+    records: Sequence[Record], recipe_name: str | None = None, catalog: str = STANFORD
+) -> list[Record]:
+    """Val scores on one catalog: of all recipes, or of one, seed by seed."""
+    return [
+        record
+        for record in records
+        if record.kind == "evaluation"
+        and (record.data["catalog"], record.data["split"]) == (catalog, "val")
+        and recipe_name in (None, record.recipe["name"])
+    ]
+
+
+def comparable(records: Sequence[Record]) -> list[Record]:
+    """The records, once it is certain that every evaluation in one table scored the same photos."""
+    splits: dict[str, str] = {}
+    for record in evaluations(records):
+        splits.setdefault(record.data["split_hash"], record.name)
+    if len(splits) > 1:
+        names = ", ".join(f"{name} ({digest})" for digest, name in splits.items())
+        raise RunError(f"records of different val splits cannot stand in one table: {names}")
+    return list(records)
+
+
+def best(records: Sequence[Record]) -> Record | None:
+    """The evaluation with the highest val accuracy."""
+    return max(evaluations(records), key=lambda r: r.metrics["accuracy"], default=None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe in a table: metrics averaged over its seeds, the rest as the first seed has it."""
+
+    recipe: str
+    seeds: int
+    metrics: dict[str, float]  # means over the seeds
+    interval: tuple[float, float]  # 95 % of the first seed's accuracy, by bootstrap over photos
+    spread: tuple[float, float]  # smallest and largest accuracy among the seeds
+    seconds: float  # mean training time
+    hardware: str  # the GPU, or the number of CPU cores
+    epochs: int
+    size: int  # side of a training photo, pixels
+
+
+def row(records: Sequence[Record], recipe_name: str) -> Row | None:
+    """The row of a recipe, or nothing if it was not run."""
+    seeds = evaluations(records, recipe_name)
+    if not seeds:
+        return None
+    first = seeds[0]
+    accuracies = [seed.metrics["accuracy"] for seed in seeds]
+    single = [name for name, value in first.metrics.items() if isinstance(value, float)]
+    return Row(
+        recipe=recipe_name,
+        seeds=len(seeds),
+        metrics={name: mean(seed.metrics[name] for seed in seeds) for name in single},
+        interval=tuple(first.metrics["accuracy_interval"]),
+        spread=(min(accuracies), max(accuracies)),
+        seconds=mean(seed.timing["train_seconds"] for seed in seeds),
+        hardware=first.hardware["gpu"] or f"{first.hardware['cores']} CPU cores",
+        epochs=first.recipe["epochs"],
+        size=first.recipe["size"],
+    )

@@ -1,0 +1,52 @@
+"""Records as the library writes them, with numbers that no run has made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from carlib import report
+from carlib.records import Record
+
+
+def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
+    """An evaluation as `carlib.evaluation.evaluate` makes it, of two classes and three epochs."""
+    chosen = report.planned(name).but(seed=seed)
+    measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
+                "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
+    classes = [
+        {"class": one, "photos": 4, "f1": 0.5, "confused_with": other, "times": 3}
+        for one, other in (("Aurora Comet", "Fennix Ember"), ("Fennix Ember", "Aurora Comet"))
+    ]
+    return Record(
+        kind="evaluation",
+        name=f"{name}-stanford-cars-seed{seed}-val",
+        data={"catalog": "stanford-cars", "split": "val", "split_hash": "0" * 16, "classes": 2}
+        | data,
+        metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
+        recipe=asdict(chosen),
+        checkpoint={"hash": "f" * 16, "epoch": 3},
+        per_class=classes,
+        history=[
+            {"epoch": epoch, "train_loss": 5 - epoch, "val_loss": 5 - epoch / 2,
+             "train_accuracy": epoch / 10, "val_accuracy": epoch / 12, "val_top5": epoch / 8}
+            for epoch in (1, 2, 3)
+        ],
+        extra={"training": {"parameters": 1234567}},
+        timing={"train_seconds": 754.0, "evaluate_seconds": 2.0},
+        hardware={"cpu": "a processor", "cores": 2, "memory_gib": 8, "gpu": None},
+        versions={"torch": "2.0"},
+        commit="0123456789ab",
+    )  # fmt: skip
+
+
+def fake_audit() -> Record:
+    return Record(
+        kind="audit",
+        name="audit-stanford-cars",
+        data={"fingerprint": "a" * 16, "split_hashes": {"train": "b" * 16, "val": "0" * 16}},
+        metrics={"photos": 7654, "classes": 2, "smallest_class": 3, "largest_class": 9,
+                 "median_width": 372.0, "splits": {"train": 6889, "val": 765},
+                 "findings": {"missing": 0, "tiny": 41, "copies differ in label": 6}},
+        extra={"class_counts": [{"train": 9, "val": 1}, {"train": 3, "val": 1}],
+               "copy_groups": {"exact": 10, "near": 17, "across splits": 3}},
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""What notebooks begin and end with: the set-up and the tables made from records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import fake_audit, fake_record
+from toys import by_class
+
+from carlib import notebook
+from carlib.recipes import recipe
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CARLIB_RESULTS", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> notebook.Setup:
+    """A set-up on photos of somebody's own, on a CPU whatever this machine has."""
+    monkeypatch.setenv("CARLIB_DATA", str(by_class(tmp_path / "photos")))
+    return replace(notebook.setup(seed=3), device="cpu")
+
+
+def test_setup_opens_the_data_and_says_what_runs_where(here, capsys) -> None:
+    assert here.catalog.split_sizes.keys() == {"train", "val"}
+    notebook.setup(seed=3)
+    said = capsys.readouterr().out
+    for word in ("data", "96 photos", "device", "seed     3", "torch"):
+        assert word in said
+
+
+def test_recipes_are_quick_without_a_gpu_and_whole_with_one(here) -> None:
+    small = here.recipe("s1", {"epochs": 2}, lr=0.5)
+    assert (small.name, small.epochs, small.lr, small.seed) == ("s1_quick", 2, 0.5, 3)
+    whole = replace(here, device="cuda").recipe("s1", {"epochs": 2}, lr=0.5)
+    assert whole == recipe("s1", lr=0.5, seed=3)
+
+
+def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:
+    here.keep(fake_record())
+    assert len(list(results.iterdir())) == 1
+    drawn = replace(here.catalog, name="showroom")
+    replace(here, catalog=drawn).keep(fake_record("cnn4_quick"))
+    assert len(list(results.iterdir())) == 1
+
+
+def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
+    fake_record(accuracy=0.1).write()
+    fake_record(seed=1, accuracy=0.3).write()
+    fake_record("cnn4_quick", catalog="showroom").write()
+    assert list(notebook.full_scale().index) == ["cnn3_quick"]
+    table = notebook.full_scale("s1", "cnn3_quick")
+    assert table["val accuracy"].to_dict() == {"s1": "not run", "cnn3_quick": "0.200"}
+    assert table.loc["cnn3_quick", "95 % interval"] == "0.100 to 0.150"
+    assert table.loc["cnn3_quick", ["seeds", "training", "on"]].tolist() == [
+        "2", "13 min", "2 CPU cores",
+    ]  # fmt: skip
+
+
+def test_tables_without_any_record_say_so(results: Path) -> None:
+    assert notebook.full_scale("s1")["val accuracy"].tolist() == ["not run"]
+    assert notebook.full_scale().empty and notebook.full_scale_data().empty
+
+
+def test_full_scale_data_is_a_column_per_data_set(results: Path) -> None:
+    record = replace(fake_audit(), data=fake_audit().data | {"catalog": "stanford-cars"})
+    record.write()
+    column = notebook.full_scale_data()["stanford-cars"]
+    assert (column["photos"], column["tiny"]) == ("7654", "41")
