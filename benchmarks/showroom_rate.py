@@ -1,71 +1,67 @@
 """How fast the showroom draws: photos per second on one core, by size.
 
-    python benchmarks/showroom_rate.py [--photos 300] [--json data/results/showroom_rate.json]
+    python benchmarks/showroom_rate.py [--photos 300]
 
 Meshes are built before the clock starts (a tenth of a second per class, once). The time is that of
-the processor, not the wall clock, so that other programs on the machine do not count; both are
-printed. The aim is 60 photos per second at 128 pixels.
+the processor, not the wall clock, so that other programs on the machine do not count; both go into
+the record. The aim is 60 photos per second at 128 pixels.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import statistics
 import time
-from pathlib import Path
 
 import cv2
-import numpy as np
 
+from carlib.records import Record, command_line
 from carlib.showroom import CARS, SHOWROOM_VERSION, draw_photo
 
 SIZES = (64, 128, 224)
+ROUNDS = 5
+AIM = {"size": 128, "photos_per_second": 60}
 
 
-def measure(size: int, photos: int) -> dict[str, float]:
-    """Rates of drawing `photos` photos spread over all classes."""
-    for label in range(len(CARS)):
-        draw_photo(label, 0, size=size)
+def rates(size: int, photos: int) -> tuple[float, float]:
+    """Photos per second of processor time and of wall time, photos spread over all classes."""
     cpu, wall = time.process_time(), time.perf_counter()
-    for i in range(photos):
-        draw_photo(i % len(CARS), i, size=size)
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {
-        "size": size,
-        "photos": photos,
-        "photos_per_second": round(photos / cpu, 1),
-        "photos_per_second_wall": round(photos / wall, 1),
-    }
+    for number in range(photos):
+        draw_photo(number % len(CARS), number, size=size)
+    return photos / (time.process_time() - cpu), photos / (time.perf_counter() - wall)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=int, default=300, help="photos per size")
-    parser.add_argument("--json", type=Path, help="write a record here")
-    options = parser.parse_args()
+def measure(photos: int) -> Record:
+    """Rates by size, the sizes taking turns; the record is not written yet."""
     cv2.setNumThreads(1)
-    rows = [measure(size, options.photos) for size in SIZES]
-    for row in rows:
-        print(
-            f"{row['size']:4d} px  {row['photos_per_second']:6.1f} photos/s of processor time, "
-            f"{row['photos_per_second_wall']:6.1f} by the clock"
+    for label in range(len(CARS)):
+        draw_photo(label, 0, size=min(SIZES))
+    found = [{size: rates(size, photos) for size in SIZES} for _ in range(ROUNDS)]
+    cpu = {f"{size} px": [one[size][0] for one in found] for size in SIZES}
+    wall = {f"{size} px": [one[size][1] for one in found] for size in SIZES}
+    return Record(
+        kind="benchmark",
+        name="showroom_rate",
+        data={"catalog": "showroom", "version": SHOWROOM_VERSION, "photos": photos},
+        metrics={f"{size} photos/s": statistics.median(values) for size, values in cpu.items()},
+        extra={"rounds": ROUNDS, "rates": cpu, "wall_rates": wall, "aim": AIM,
+               "opencv": cv2.__version__},
+        command=command_line(),
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> Record:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=300, help="photos per size and round")
+    record = measure(parser.parse_args(arguments).photos)
+    for size, values in record.extra["rates"].items():
+        median, wall = (
+            statistics.median(values),
+            statistics.median(record.extra["wall_rates"][size]),
         )
-    if options.json:
-        record = {
-            "benchmark": "showroom_rate",
-            "showroom_version": SHOWROOM_VERSION,
-            "rows": rows,
-            "machine": platform.processor() or platform.machine(),
-            "versions": {
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "opencv": cv2.__version__,
-            },
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"record: {options.json}")
+        print(f"{size:7s} {median:6.1f} photos/s of processor time, {wall:6.1f} by the clock")
+    print(record.write())
+    return record
 
 
 if __name__ == "__main__":

@@ -27,3 +27,14 @@ def test_training_loop_compares_three_loops_and_writes_a_record(toy_root, capsys
     assert all(rate > 0 for rate in record.metrics.values())
     assert record.metrics.keys() >= {"carlib / random", "carlib / folder"}
     assert "aim 0.9" in capsys.readouterr().out
+
+
+def test_showroom_rate_writes_a_record(monkeypatch):
+    rate = load("showroom_rate")
+    monkeypatch.setattr(rate, "SIZES", (24, 32))
+    monkeypatch.setattr(rate, "CARS", rate.CARS[:2])
+    rate.main(["--photos", "4"])
+    (record,) = load_records(kind="benchmark")
+    assert record.name == "showroom_rate"
+    assert record.metrics.keys() == {"24 px photos/s", "32 px photos/s"}
+    assert all(len(values) == 5 for values in record.extra["rates"].values())
