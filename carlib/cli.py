@@ -120,7 +120,7 @@ def train_command(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of a changed recipe, in run and record.")] = "",
     on_laptop: Annotated[
-        bool, typer.Option("--quick", help="Same method, 12 epochs at 64 pixels.")
+        bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
 ) -> None:
