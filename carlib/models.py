@@ -225,3 +225,11 @@ def simple_resnet_half(num_classes: int, in_channels: int = 3) -> Classifier:
     return residual_network(
         num_classes, in_channels, 32, (32, 64, 128, 256), dropout=0.2, smooth=True
     )
+
+
+@register
+def simple_resnet_quarter(num_classes: int, in_channels: int = 3) -> Classifier:
+    """SimpleResNet at a quarter of its width: for drawn cars, a dozen classes and a minute."""
+    return residual_network(
+        num_classes, in_channels, 16, (16, 32, 64, 128), dropout=0.1, smooth=True
+    )
