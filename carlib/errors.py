@@ -24,3 +24,7 @@ class RecipeError(CarlibError):
 
 class RunError(CarlibError):
     """A run cannot start, continue or be read back."""
+
+
+class WeightsError(CarlibError):
+    """Pretrained weights are nowhere to be found, or are not what they should be."""

@@ -1,6 +1,6 @@
-"""Where carlib keeps things: caches, runs and records.
+"""Where carlib keeps things: caches, weights, runs and records.
 
-Three folders, each movable by an environment variable, so that a notebook on Colab, a test and a
+Four folders, each movable by an environment variable, so that a notebook on Colab, a test and a
 cluster job can share one code path. In a checkout, runs and records lie in the checkout, whatever
 folder a notebook was started from.
 """
@@ -30,6 +30,11 @@ def runs_root() -> Path:
 def results_root() -> Path:
     """Folder of the records; in a checkout, the committed `data/results`."""
     return _folder("CARLIB_RESULTS", checkout() / "data" / "results")
+
+
+def weights_root() -> Path:
+    """Folder in which files of pretrained weights are looked for first."""
+    return _folder("CARLIB_WEIGHTS", cache_root() / "weights")
 
 
 def _folder(variable: str, default: Path) -> Path:
