@@ -182,7 +182,8 @@ def _in_package(chosen: Backbone) -> tuple[State, str]:
         raise LookupError(f"package {chosen.package}: installed, but holds no .pth file")
     import timm
 
-    names = timm.create_model(chosen.weights).state_dict()
+    with torch.device("meta"):  # names and shapes are enough
+        names = timm.create_model(chosen.weights).state_dict()
     return in_order(read_weights(file), names, file), str(file)
 
 

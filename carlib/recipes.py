@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from carlib.augment import preset
+from carlib.backbones import BACKBONES, HEADS
 from carlib.errors import RecipeError
 from carlib.losses import LOSSES
 from carlib.models import MODELS
@@ -35,7 +36,7 @@ class Recipe:
     crop: str = "whole"  # "whole" photo or car's "box"
     margin: float = 0.0  # share of the box added on every side
     fit: str = "squash"  # "squash" or "letterbox" into the square
-    statistics: str = "imagenet"  # normalise by "imagenet", "data" (its training part) or "half"
+    statistics: str = "imagenet"  # normalise by "imagenet", "half", "data"'s or the "model"'s own
     grayscale: bool = False  # one channel: paint says nothing about the model
 
     # augmentation
@@ -47,7 +48,9 @@ class Recipe:
     mix_until: float = 1.0  # share of the epochs after which mixing stops
 
     # network and objective
-    model: str = "simple_resnet"  # a name in carlib.models
+    model: str = "simple_resnet"  # a name in carlib.models or carlib.backbones
+    weights: str = "random"  # a backbone's: "random" or "pretrained"
+    head: str = "linear"  # on a backbone: linear, dropout, norm_dropout or mlp
     loss: str = "cross_entropy"  # cross_entropy, focal, class_balanced, logit_adjusted
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
@@ -80,12 +83,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         preset(self.augment)
-        _known("model", self.model, MODELS)
+        _known("model", self.model, (*MODELS, *BACKBONES))
+        _known("weights", self.weights, ("random", "pretrained"))
+        _known("head", self.head, HEADS)
         _known("loss", self.loss, LOSSES)
         _known("sampler", self.sampler, SAMPLERS)
         _known("optimizer", self.optimizer, ("adamw", "adam", "sgd"))
         _known("schedule", self.schedule, ("one_cycle", "cosine", "step", "plateau", "constant"))
-        _known("statistics", self.statistics, ("imagenet", "data", "half"))
+        _known("statistics", self.statistics, ("imagenet", "half", "data", "model"))
         _known("augment_on", self.augment_on, ("auto", "cpu", "gpu"))
         _known("precision", self.precision, ("auto", "no", "fp16", "bf16"))
         _known("monitor", self.monitor, ("accuracy", "macro_f1", "loss"))
@@ -95,6 +100,18 @@ class Recipe:
         for field, value in least.items():
             if getattr(self, field) < value:
                 raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
+        if self.model in MODELS:
+            self._ask_no_backbone()
+
+    def _ask_no_backbone(self) -> None:
+        """A network trained from scratch has no weights, head or statistics to choose."""
+        plain = {"weights": "random", "head": "linear"}
+        asked = [name for name, value in plain.items() if getattr(self, name) != value]
+        asked += ["statistics"] if self.statistics == "model" else []
+        for name in asked:
+            raise RecipeError(
+                f"{name} is {getattr(self, name)!r}, which needs a backbone; {self.model} is none"
+            )
 
     @property
     def scored_size(self) -> int:

@@ -26,9 +26,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
+from carlib.backbones import build_backbone
 from carlib.catalog import Catalog
 from carlib.errors import RecipeError, RunError
-from carlib.models import build_model
+from carlib.models import MODELS, build_model
 from carlib.paths import results_root, runs_root
 from carlib.recipes import Recipe, recipe_from_json
 
@@ -131,9 +132,13 @@ class Checkpoint:
             )
 
 
-def make_network(chosen: Recipe, num_classes: int) -> torch.nn.Module:
-    """The network of a recipe with fresh weights."""
-    return build_model(chosen.model, num_classes, 1 if chosen.grayscale else 3)
+def make_network(chosen: Recipe, num_classes: int, begin: bool = False) -> torch.nn.Module:
+    """The network of a recipe: as training begins, pretrained where asked, or random."""
+    channels = 1 if chosen.grayscale else 3
+    if chosen.model in MODELS:
+        return build_model(chosen.model, num_classes, channels)
+    pretrained = begin and chosen.weights == "pretrained"
+    return build_backbone(chosen.model, num_classes, channels, chosen.head, pretrained)
 
 
 # --- runs ---------------------------------------------------------------------------------------

@@ -24,11 +24,11 @@ from PIL import Image
 
 from carlib.audit import MAX_RATIO, MIN_SIDE
 from carlib.errors import RunError
-from carlib.models import build_model, count_parameters
+from carlib.models import count_parameters
 from carlib.paths import checkout
 from carlib.plots import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.recipes import RECIPES, Recipe, quick
-from carlib.records import Record, load_records, write_atomically
+from carlib.records import Record, load_records, make_network, write_atomically
 from carlib.results import STANFORD, Row, best, comparable, row
 from carlib.showroom import PAINTS, draw_photo
 
@@ -128,13 +128,15 @@ def command(name: str) -> str:
 
 def parameters(chosen: Recipe, num_classes: int = 196) -> int:
     """Trainable parameters of a recipe's network; no memory is taken to count them."""
-    return _count(chosen.model, num_classes, 1 if chosen.grayscale else 3)
+    return _count(
+        Recipe(model=chosen.model, head=chosen.head, grayscale=chosen.grayscale), num_classes
+    )
 
 
 @functools.cache
-def _count(model: str, num_classes: int, channels: int) -> int:
+def _count(chosen: Recipe, num_classes: int) -> int:
     with torch.device("meta"):
-        return count_parameters(build_model(model, num_classes, channels))
+        return count_parameters(make_network(chosen, num_classes))
 
 
 # --- README -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from carlib.augment import STATISTICS, Mixing, Normalize
+from carlib.backbones import BACKBONES
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict, quick_metrics
@@ -42,6 +44,7 @@ from carlib.sampling import Batches, seed_of
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+AUXILIARY = 0.4  # weight of an auxiliary classifier's loss (Szegedy 2016, arXiv:1512.00567)
 NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
 
 
@@ -143,7 +146,7 @@ class Trainer:
         )
         self.loader = make_loader(self.store, self.used, self.recipe, self.device, workers)
         self.class_names = catalog.class_names
-        mean, std = STATISTICS.get(self.recipe.statistics) or self.store.statistics(self.used)
+        mean, std = self._statistics()
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.normalize = Normalize(mean, std, self.recipe.grayscale).to(self.device)
         counts = np.bincount(labels, minlength=catalog.num_classes)
@@ -158,11 +161,19 @@ class Trainer:
         self._make_network(catalog.num_classes)
         self.done = Progress(accumulate=self.recipe.accumulate)
 
+    def _statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation that photos are normalized by, per channel in 0…1."""
+        wanted = self.recipe.statistics
+        if wanted == "data":
+            return self.store.statistics(self.used)
+        return STATISTICS[BACKBONES[self.recipe.model].statistics if wanted == "model" else wanted]
+
     def _make_network(self, num_classes: int) -> None:
         from timm.utils import ModelEmaV3
 
         set_seed(seed_of(self.recipe.seed), self.device)
-        model = make_network(self.recipe, num_classes).to(self.device)
+        model = make_network(self.recipe, num_classes, begin=not self.run.state.exists())
+        model = model.to(self.device)
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.recipe, model)
         self.raw = model
@@ -281,8 +292,10 @@ class Trainer:
             last = number == len(pieces) - 1
             sync = contextlib.nullcontext() if last else self.accelerator.no_sync(self.model)
             with sync, self.accelerator.autocast():
-                logits = self.model(piece)
+                outputs = self.model(piece)
+                logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
                 loss = self.loss(logits, wanted)
+                loss = loss + AUXILIARY * sum(self.loss(other, wanted) for other in auxiliary)
                 self.accelerator.backward(loss * (len(piece) / len(photos)))
             with torch.no_grad():
                 correct = _correct(logits, wanted)
