@@ -243,6 +243,19 @@ class Catalog:
         table["split"] = np.where(self.labels < number, "train", "unseen")
         return self._with_table(table)
 
+    def select_classes(self, labels: Sequence[int]) -> Catalog:
+        """The photos of some classes, as a catalog of these alone: labels count from 0 again."""
+        chosen = [int(label) for label in labels]
+        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(self.num_classes)):
+            raise DataError(
+                f"{self.name}: cannot select classes {chosen}; give different labels "
+                f"from 0 to {self.num_classes - 1}."
+            )
+        table = self.table[np.isin(self.labels, chosen)].copy()
+        table["label"] = table["label"].map({old: new for new, old in enumerate(chosen)})
+        names = [self.class_names[label] for label in chosen]
+        return Catalog(table, tuple(names), self.name, self.source)
+
     def to_csv(self, path: Path | str) -> Path:
         """Write the rows as CSV, and name, class names and root as JSON beside it.
 

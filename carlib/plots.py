@@ -270,7 +270,8 @@ def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -
 @styled
 def best_classes(per_class: Sequence[Mapping], top: int = 20) -> Figure:
     """The classes with the highest F1 (classes with more photos first where equal)."""
-    table = pd.DataFrame(per_class).sort_values(["f1", "photos"], ascending=False)[:top][::-1]
+    table = pd.DataFrame([row for row in per_class if row["photos"]])
+    table = table.sort_values(["f1", "photos"], ascending=False)[:top][::-1]
     figure, ax = plt.subplots(figsize=(6, 0.6 + 0.19 * len(table)))
     ax.barh(table["class"], table["f1"], color=GREEN)
     ax.set(title=f"The {len(table)} best classes", xlabel="F1 on val", xlim=(0, 1))

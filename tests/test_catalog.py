@@ -101,6 +101,20 @@ def test_select_by_split_and_mask():
         cat.select(np.ones(3, dtype=bool))
 
 
+def test_selected_classes_are_counted_from_zero():
+    cat = catalog().stratified_split(0.2)
+    last, first = cat.num_classes - 1, 0
+    two = cat.select_classes([last, first])
+    assert two.class_names == (cat.class_names[last], cat.class_names[first])
+    assert two.num_classes == 2 and set(two.labels) == {0, 1}
+    for label, old in enumerate((last, first)):
+        now, then = two.select(two.labels == label).table, cat.select(cat.labels == old).table
+        pd.testing.assert_frame_equal(now.drop(columns="label"), then.drop(columns="label"))
+    for wrong in ([0, 0], [-1], [cat.num_classes]):
+        with pytest.raises(DataError, match="give different labels from 0 to"):
+            cat.select_classes(wrong)
+
+
 def test_fingerprint_ignores_order_and_nothing_else():
     cat = catalog()
     assert len(cat.fingerprint) == 16
