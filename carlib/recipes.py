@@ -17,6 +17,7 @@ from carlib.backbones import BACKBONES, HEADS
 from carlib.errors import RecipeError
 from carlib.losses import LOSSES
 from carlib.models import MODELS
+from carlib.plans import parse_plan, rescaled
 from carlib.sampling import SAMPLERS
 
 
@@ -51,6 +52,9 @@ class Recipe:
     model: str = "simple_resnet"  # a name in carlib.models or carlib.backbones
     weights: str = "random"  # a backbone's: "random" or "pretrained"
     head: str = "linear"  # on a backbone: linear, dropout, norm_dropout or mlp
+    plan: str = (
+        ""  # which part learns when, see carlib.plans; "head": a frozen body; "": all, always
+    )
     loss: str = "cross_entropy"  # cross_entropy, focal, class_balanced, logit_adjusted
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
@@ -62,6 +66,8 @@ class Recipe:
     accumulate: int = 1  # pieces a batch is divided into when memory is short
     optimizer: str = "adamw"  # adamw, adam or sgd (Nesterov, momentum .9)
     lr: float = 1e-3  # the highest learning rate of the schedule
+    body_lr: float = 1.0  # learning rate of a backbone's body relative to its head's
+    layer_decay: float = 1.0  # and of each block of the body relative to the block above it
     weight_decay: float = 0.05  # not applied to biases and norms
     schedule: str = "one_cycle"  # one_cycle, cosine, step, plateau or constant
     warmup: float = 0.1  # share of the steps with rising learning rate (one_cycle and cosine)
@@ -100,12 +106,14 @@ class Recipe:
         for field, value in least.items():
             if getattr(self, field) < value:
                 raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
+        parse_plan(self.plan, self.epochs)
         if self.model in MODELS:
             self._ask_no_backbone()
 
     def _ask_no_backbone(self) -> None:
-        """A network trained from scratch has no weights, head or statistics to choose."""
-        plain = {"weights": "random", "head": "linear"}
+        """A network trained from scratch has no weights, head, plan or statistics to choose."""
+        plain = {"weights": "random", "head": "linear", "plan": "", "body_lr": 1.0,
+                 "layer_decay": 1.0}  # fmt: skip
         asked = [name for name, value in plain.items() if getattr(self, name) != value]
         asked += ["statistics"] if self.statistics == "model" else []
         for name in asked:
@@ -243,12 +251,13 @@ def quick(chosen: Recipe, epochs: int = 0, size: int = 64) -> Recipe:
     Twelve epochs, unless told otherwise, and six of the large network, whose steps take three times
     as long: a budget is time.
     """
-    epochs = epochs or (6 if chosen.model == "simple_resnet_large" else 12)
+    epochs = min(chosen.epochs, epochs or (6 if chosen.model == "simple_resnet_large" else 12))
     size = min(size, chosen.size)
     return dataclasses.replace(
         chosen,
         name=f"{chosen.name}_quick",
-        epochs=min(epochs, chosen.epochs),
+        epochs=epochs,
+        plan=rescaled(chosen.plan, epochs),
         size=size,
         eval_size=0,
         start_size=0,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from carlib.loading import make_loader, set_seed
 from carlib.losses import make_loss
 from carlib.models import count_parameters
 from carlib.photos import Framing, PhotoStore
+from carlib.plans import let_learn, parse_plan, phase_at
 from carlib.recipes import Recipe
 from carlib.records import (
     Checkpoint,
@@ -159,6 +160,7 @@ class Trainer:
             else None
         )  # fmt: skip
         self._make_network(catalog.num_classes)
+        self.phases = parse_plan(self.recipe.plan, self.recipe.epochs)
         self.done = Progress(accumulate=self.recipe.accumulate)
 
     def _statistics(self) -> tuple[Sequence[float], Sequence[float]]:
@@ -223,7 +225,7 @@ class Trainer:
         return 0 < self.recipe.patience <= self.done.stale
 
     def _train_epoch(self, epoch: int, profile: bool) -> dict[str, float]:
-        self.raw.train()
+        let_learn(self.raw, phase_at(self.phases, epoch).part)
         batches = self.batches.epoch(epoch)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         shares = [batch[rank::world] for batch in batches]
@@ -255,7 +257,7 @@ class Trainer:
     def _step(self, photos: torch.Tensor, targets: torch.Tensor, seed: int) -> torch.Tensor:
         """One optimizer step; halves the pieces and tries again when memory runs out."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr(self.done.step)
+            group["lr"] = self.lr(self.done.step) * group["lr_scale"]
         while True:
             set_seed(seed, self.device)  # dropout
             with contextlib.suppress(torch.OutOfMemoryError):
@@ -303,11 +305,12 @@ class Trainer:
         return totals
 
     def lr(self, step: int) -> float:
-        """Learning rate of an optimizer step (0-based)."""
+        """Learning rate of the head at an optimizer step (0-based)."""
+        peak = self.recipe.lr * phase_at(self.phases, step // len(self.batches)).factor
         if self.recipe.schedule == "plateau":
-            return self.recipe.lr * self.recipe.step_factor**self.done.drops
+            return peak * self.recipe.step_factor**self.done.drops
         done = step / max(1, self.recipe.epochs * len(self.batches) - 1)
-        return self.recipe.lr * lr_factor(self.recipe, done)
+        return peak * lr_factor(self.recipe, done)
 
     def _validate(self) -> dict[str, float]:
         from accelerate.utils import broadcast_object_list
@@ -434,16 +437,33 @@ def make_accelerator(chosen: Recipe) -> Accelerator:
 
 def make_optimizer(chosen: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe; no weight decay on biases and norms."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": chosen.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(chosen, model)
     if chosen.optimizer == "sgd":
         return torch.optim.SGD(groups, chosen.lr, momentum=0.9, nesterov=True, fused=True)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[chosen.optimizer]
     return kind(groups, chosen.lr, fused=True)  # one pass over the weights instead of a dozen
+
+
+def parameter_groups(chosen: Recipe, model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Parameters by weight decay and by `lr_scale`, their learning rate relative to the head's."""
+    if (chosen.body_lr, chosen.layer_decay) == (1.0, 1.0):
+        rest, groups = list(model.parameters()), []
+    else:
+        from timm.optim import param_groups_layer_decay
+
+        groups = param_groups_layer_decay(
+            model.body, chosen.weight_decay, layer_decay=chosen.layer_decay
+        )
+        for group in groups:
+            group["lr_scale"] *= chosen.body_lr
+        of_body = set(map(id, model.body.parameters()))
+        rest = [p for p in model.parameters() if id(p) not in of_body]
+    for decay, part in (
+        (chosen.weight_decay, [p for p in rest if p.ndim > 1]),
+        (0.0, [p for p in rest if p.ndim <= 1]),
+    ):
+        groups.append({"params": part, "weight_decay": decay, "lr_scale": 1.0})
+    return groups
 
 
 def lr_factor(chosen: Recipe, done: float) -> float:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "paths", "names", "catalog", "readers", "showroom", "sources"),
     ("photos", "audit", "sampling"),
-    ("models", "backbones", "losses", "augment"),
+    ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
     ("training", "evaluation", "results"),
     ("plots", "retrieval", "verification", "explain"),
