@@ -179,7 +179,7 @@ def limited(catalog: Catalog, photos: int) -> Catalog:
     return catalog.select(train | ((table["split"] == "val") & (place < 1)))
 
 
-def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int) -> Record:
+def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int | None) -> Record:
     """Run the three loops in turn; the record is not written yet."""
     with tempfile.TemporaryDirectory() as name:
         accelerator = make_accelerator(chosen)
@@ -190,7 +190,9 @@ def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int) -> Reco
         loops = {
             "carlib": carlib_epochs(trainer),
             "random": random_epochs(chosen, catalog, device, steps),
-            "folder": folder_epochs(chosen, catalog, device, workers, folder),
+            "folder": folder_epochs(
+                chosen, catalog, device, 2 if workers is None else workers, folder
+            ),
         }
         found = rates(loops, rounds, device)
     middle = {f"{k}_photos_per_second": statistics.median(v) for k, v in found.items()}
@@ -198,7 +200,7 @@ def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int) -> Reco
     kind = "gpu" if device.type == "cuda" else "cpu"
     return Record(
         kind="benchmark",
-        name=f"training_loop-{catalog.name}-{kind}",
+        name=f"training_loop-{catalog.name}-{kind}-{chosen.size}px",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": len(trainer.used)},
         metrics=middle | {k: statistics.median(v) for k, v in compared.items()},
@@ -227,7 +229,11 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
     parser.add_argument("--photos", type=int, default=1024, help="training photos per round")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
-    parser.add_argument("--workers", type=int, help="loader processes of carlib and folder")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="loader processes of carlib and folder; else carlib chooses and folder has 2",
+    )
     options = parser.parse_args(arguments)
     changes = {"size": options.size, "batch_size": options.batch_size}
     chosen = recipe(options.recipe, start_size=0, **{k: v for k, v in changes.items() if v})
@@ -235,10 +241,7 @@ def main(arguments: list[str] | None = None) -> Record:
         chosen = chosen.but(eval_size=0, store_size=options.size * 4 // 3)
     catalog = limited(open_catalog(options.data), options.photos)
     chosen = chosen.but(batch_size=min(chosen.batch_size, catalog.split_sizes["train"]))
-    workers = options.workers
-    if workers is None:
-        workers = 4 if torch.cuda.is_available() else 1
-    record = compare(catalog, chosen, options.rounds, workers)
+    record = compare(catalog, chosen, options.rounds, options.workers)
     show(record)
     print(record.write())
     return record

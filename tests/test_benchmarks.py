@@ -22,7 +22,7 @@ def test_training_loop_compares_three_loops_and_writes_a_record(toy_root, capsys
     options += ["--data", str(toy_root), "--rounds", "2", "--workers", "0"]
     load("training_loop").main(options)
     (record,) = load_records(kind="benchmark")
-    assert record.name == "training_loop-shapes-cpu"
+    assert record.name == "training_loop-shapes-cpu-16px"
     assert {len(v) for v in record.extra["rates"].values()} == {2}
     assert all(rate > 0 for rate in record.metrics.values())
     assert record.metrics.keys() >= {"carlib / random", "carlib / folder"}
