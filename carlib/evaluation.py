@@ -88,7 +88,11 @@ def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
-    """Confusion matrix (classes, classes): rows are true, columns predicted."""
+    """Confusion matrix (classes, classes): rows are true, columns predicted.
+
+    Counted here because a bootstrap asks for it a thousand times: scikit-learn's, equal in value,
+    takes milliseconds at 196 classes, this one some microseconds.
+    """
     cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
