@@ -12,15 +12,13 @@ from carlib.records import Record
 STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
 
 
-def evaluations(
-    records: Sequence[Record], recipe_name: str | None = None, catalog: str = STANFORD
-) -> list[Record]:
-    """Val scores on one catalog: of all recipes, or of one, seed by seed."""
+def evaluations(records: Sequence[Record], recipe_name: str | None = None) -> list[Record]:
+    """Val scores on Stanford Cars: of all recipes, or of one, seed by seed."""
     return [
         record
         for record in records
         if record.kind == "evaluation"
-        and (record.data["catalog"], record.data["split"]) == (catalog, "val")
+        and (record.data["catalog"], record.data["split"]) == (STANFORD, "val")
         and recipe_name in (None, record.recipe["name"])
     ]
 
