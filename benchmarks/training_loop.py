@@ -227,8 +227,8 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--recipe", default="scratch_cpu")
     parser.add_argument("--size", type=int, help="side of the photos, instead of the recipe's")
     parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
-    parser.add_argument("--photos", type=int, default=1024, help="training photos per round")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each loop")
+    parser.add_argument("--photos", type=int, default=512, help="training photos per round")
+    parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each loop")
     parser.add_argument(
         "--workers",
         type=int,

@@ -1,7 +1,8 @@
 """Augmentation described once, built twice: on the CPU (albumentations) or on the GPU (kornia).
 
-A preset says *what* may happen to a photo. `cpu_pipeline` turns one uint8 photo into one uint8
-photo inside a loader's worker; `gpu_pipeline` turns a float batch that already lies on the GPU.
+A preset says *what* may happen to a photo. `cpu_pipeline` turns uint8 photos into uint8 photos,
+in a loader's worker or where the loop runs; `gpu_pipeline` turns a float batch that already lies
+on the GPU.
 MixUp and CutMix work on whole batches and come from timm (`Mixing`). `Normalize` is the last
 step before the network, in training and in scoring alike.
 """
@@ -9,7 +10,7 @@ step before the network, in training and in scoring alike.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -94,8 +95,8 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.ndarray]:
-    """(photo (h, w, 3) uint8, seed) → photo (size, size, 3) uint8, the same for the same seed.
+def cpu_pipeline(wanted: Preset, size: int) -> Callable[[Iterable[np.ndarray], int], np.ndarray]:
+    """(photos (batch, h, w, 3) uint8, seed) → photos (batch, size, size, 3) uint8, by the seed.
 
     Whatever process runs it, and whatever it ran before: so a resumed run sees exactly the photos
     that the uninterrupted one would have seen.
@@ -141,11 +142,11 @@ def cpu_pipeline(wanted: Preset, size: int) -> Callable[[np.ndarray, int], np.nd
         steps.append(A.Erasing(scale=(0.02, 0.2), ratio=(0.3, 3.3), fill=128, p=wanted.erasing))
     pipeline = A.Compose(steps)
 
-    def run(photo: np.ndarray, seed: int) -> np.ndarray:
+    def run(photos: Iterable[np.ndarray], seed: int) -> np.ndarray:
         # One generator for all steps. `set_random_seed` would give each step a copy of the same:
         # then only photos that are flipped are ever turned, and only those turned erased.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return pipeline(image=photo)["image"]
+        return np.stack([pipeline(image=photo)["image"] for photo in photos])
 
     return run
 
@@ -230,21 +231,27 @@ class Mixing:
 
 
 class Normalize(torch.nn.Module):
-    """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1."""
+    """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1.
+
+    A convolution of one pixel does it all in one pass over the photos, several times as fast on a
+    CPU as a sum, a difference and a quotient.
+    """
 
     def __init__(self, mean, std, grayscale: bool = False) -> None:
         super().__init__()
+        mean, std = np.asarray(mean), np.asarray(std)
+        weight = np.eye(3)
         if grayscale:  # the luma of the mean; the mean of the deviations, as channels agree
-            mean, std = (float(np.dot(GRAY, mean)),), (float(np.mean(std)),)
-        for name, values in (("mean", mean), ("std", std)):
-            column = torch.as_tensor(np.asarray(values), dtype=torch.float32)
-            self.register_buffer(name, column.view(1, -1, 1, 1))
-        self.register_buffer("gray", torch.tensor(GRAY).view(1, 3, 1, 1) if grayscale else None)
+            weight = np.array([GRAY])
+            mean, std = weight @ mean, std.mean(keepdims=True)
+        weight, bias = weight / std[:, None], -mean / std
+        self.register_buffer("weight", torch.tensor(weight[..., None, None], dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(bias, dtype=torch.float32))
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        if self.gray is not None:
-            photos = (photos * self.gray).sum(1, keepdim=True)
-        return ((photos - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        """Photos (batch, 3, h, w) in 0…1 → (batch, 1 or 3, h, w), channels last."""
+        photos = torch.nn.functional.conv2d(photos, self.weight, self.bias)
+        return photos.contiguous(memory_format=torch.channels_last)
 
 
 def describe(name: str) -> dict[str, object]:

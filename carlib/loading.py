@@ -39,20 +39,19 @@ def make_loader(
 
 
 class TrainingPhotos(Dataset):
-    """Batches of augmented uint8 photos; asked for by (epoch seed, positions), hence stateless."""
+    """Batches of augmented uint8 photos; asked for by (positions, side, seed), hence stateless."""
 
     def __init__(self, store: PhotoStore, chosen: Recipe) -> None:
         self.store, self.recipe = store, chosen
         self._pipelines: dict[int, Any] = {}
 
-    def __getitems__(self, tickets: list[tuple[int, int, int]]) -> torch.Tensor:
-        """Photos (batch, size, size, 3) uint8 for tickets (position, size, seed)."""
-        return torch.from_numpy(np.stack([self._photo(*ticket) for ticket in tickets]))
-
-    def _photo(self, position: int, size: int, seed: int) -> np.ndarray:
+    def __getitem__(self, ticket: tuple[np.ndarray, int, int]) -> torch.Tensor:
+        """Photos (batch, size, size, 3) uint8."""
+        positions, size, seed = ticket
         if size not in self._pipelines:
             self._pipelines[size] = cpu_pipeline(preset(self.recipe.augment), size)
-        return self._pipelines[size](np.asarray(self.store.pixels[position]), seed)
+        photos = (np.asarray(self.store.pixels[position]) for position in positions)
+        return torch.from_numpy(self._pipelines[size](photos, seed))
 
 
 class CpuLoader:
@@ -60,11 +59,11 @@ class CpuLoader:
 
     def __init__(self, store: PhotoStore, chosen: Recipe, device: torch.device, workers: int):
         self.device, self.seed, self.recipe = device, chosen.seed, chosen
-        self.tickets: list[list[tuple[int, int, int]]] = []
+        self.tickets: list[tuple[np.ndarray, int, int]] = []
         self.loader = DataLoader(
             TrainingPhotos(store, chosen),
-            batch_sampler=self.tickets,
-            collate_fn=_as_is,
+            batch_size=None,  # a ticket is a whole batch
+            sampler=self.tickets,
             num_workers=workers,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
@@ -74,8 +73,8 @@ class CpuLoader:
         """Photos (batch, 3, size, size) in 0…1 on the device, one item per batch."""
         size = self.recipe.size_at(epoch)
         self.tickets[:] = [
-            [(int(p), size, seed_of(self.seed, epoch, step, i) % 2**32) for i, p in enumerate(ps)]
-            for step, ps in enumerate(batches)
+            (positions, size, seed_of(self.seed, epoch, step, 1))
+            for step, positions in enumerate(batches)
         ]
         for photos in self.loader:
             photos = photos.to(self.device, non_blocking=True)
@@ -102,10 +101,6 @@ class GpuLoader:
             photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
             set_seed(seed_of(self.recipe.seed, epoch, step, 1), self.device)
             yield self._pipelines[size](photos)
-
-
-def _as_is(batch: torch.Tensor) -> torch.Tensor:
-    return batch
 
 
 def set_seed(seed: int, device: torch.device) -> None:

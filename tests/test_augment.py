@@ -46,9 +46,9 @@ def augmented(backend: str, wanted: Preset, size: int, pixels: np.ndarray, seed:
         torch.manual_seed(seed)
         return gpu_pipeline(wanted, size)(batch(pixels))
     run = cpu_pipeline(wanted, size)
-    made = [run(photo, seed + i) for i, photo in enumerate(pixels)]
-    assert all(p.dtype == np.uint8 and p.shape == (size, size, 3) for p in made)
-    return batch(np.stack(made))
+    made = run(pixels, seed)
+    assert made.dtype == np.uint8 and made.shape == (len(pixels), size, size, 3)
+    return batch(made)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -67,8 +67,8 @@ def test_every_preset_gives_photos_of_the_size_and_repeats_itself(backend, name)
 def test_a_pipelines_past_does_not_matter(name):
     run, other = cpu_pipeline(preset(name), 32), cpu_pipeline(preset(name), 32)
     for seed in range(5):
-        run(photos()[0], seed)
-    assert (run(photos()[1], 7) == other(photos()[1], 7)).all()
+        run(photos()[:1], seed)
+    assert (run(photos()[1:3], 7) == other(photos()[1:3], 7)).all()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -141,7 +141,7 @@ def test_parts_are_drawn_independently_of_each_other():
     photo = np.zeros((8, 8, 3), np.uint8)
     photo[:, :4] = (255, 0, 0)
     run = cpu_pipeline(Preset(flip=0.5, gray=0.5), 8)
-    made = [run(photo, seed) for seed in range(400)]
+    made = run([photo] * 400, 0)
     flipped = np.array([m[0, 0].max() == 0 for m in made])
     gray = np.array([(m[..., 0] == m[..., 1]).all() for m in made])
     assert abs(gray[flipped].mean() - 0.5) < 0.12 and abs(gray[~flipped].mean() - 0.5) < 0.12

@@ -32,7 +32,7 @@ def test_every_recipe_can_be_built(name):
         assert model(torch.rand(2, 1 if chosen.grayscale else 3, 32, 32)).shape == (2, 5)
     assert make_optimizer(chosen, model).param_groups[0]["lr"] == chosen.lr
     photo = torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()
-    assert cpu_pipeline(preset(chosen.augment), 32)(photo, 0).shape == (32, 32, 3)
+    assert cpu_pipeline(preset(chosen.augment), 32)([photo], 0).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", RECIPES)
