@@ -241,7 +241,7 @@ _add("scratch_best", note="ours on a GPU: grey, crops, MixUp and CutMix, long on
      flip_eval=True)  # fmt: skip
 _add("scratch_cpu", "scratch_best", note="ours on two CPU cores",
      model="simple_resnet_half", size=96, eval_size=0, store_size=128, start_size=64,
-     augment="scratch_cpu", mixup=0.0, cutmix=1.0, mix_probability=0.3, mix_until=0.8, epochs=120,
+     augment="scratch_cpu", mixup=0.0, cutmix=1.0, mix_probability=0.3, mix_until=0.8, epochs=90,
      batch_size=64, eval_every=2)  # fmt: skip
 
 
