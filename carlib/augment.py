@@ -80,11 +80,22 @@ PRESETS = {
         crop=(0.8, 1.0), flip=0.5, rotation=15, shift=0.1, shear=10, brightness=0.2, contrast=0.2,
         saturation=0.2, hue=0.1, blur=0.5, gray=0.1, erasing=0.3,
     ),
+    # Study S2 (EfficientNetV2).
+    "study2": Preset(
+        crop=(0.7, 1.0), flip=0.5, rotation=15, brightness=0.4, contrast=0.4, saturation=0.4,
+        hue=0.2, blur=0.15,
+    ),
     # Study S3: crop, flip, rotation, jitter, erasing.
     "study3": Preset(
         crop=(0.8, 1.0), flip=0.5, rotation=15, brightness=0.2, contrast=0.2, saturation=0.2,
         hue=0.1, erasing=0.2,
     ),
+    # Study S4 (EfficientNet-B3).
+    "study4": Preset(
+        crop=(0.8, 1.0), flip=0.5, rotation=25, brightness=0.3, contrast=0.3, saturation=0.3,
+    ),
+    # Fine-tuning begins with features that know color and pose: crops and light are enough.
+    "transfer": Preset(crop=(0.5, 1.0), flip=0.5, brightness=0.3, contrast=0.3),
 }  # fmt: skip
 
 

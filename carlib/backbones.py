@@ -138,7 +138,7 @@ class InceptionClassifier(Classifier):
             return super().forward(x)
         middle = self.body.forward_preaux(x)
         features = self.body.forward_head(self.body.forward_postaux(middle))
-        return self.head(self.dropout(features)), self.auxiliary(middle)
+        return self.classify(features), self.auxiliary(middle)
 
 
 # --- weights ------------------------------------------------------------------------------------

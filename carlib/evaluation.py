@@ -1,38 +1,65 @@
-"""Logits once, every metric from them.
-
-`predict` runs a network over a split; `score` turns the logits into everything that the report
-shows, intervals included. Percentages never appear: all metrics lie in 0…1.
-"""
+"""A network over a split: logits once, and the record of all that they say."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import (
-    classification_report,
-    cohen_kappa_score,
-    matthews_corrcoef,
-)
+from torchvision.transforms.functional import center_crop
 
 from carlib.augment import Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.photos import Framing, PhotoStore, resize
+from carlib.loading import scoring_photos
+from carlib.metrics import group_accuracy, per_class, score
+from carlib.photos import Framing, PhotoStore
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
+from carlib.sampling import long_tail
+from carlib.trust import mcnemar, trust_metrics
 
-RESAMPLES = 1000  # bootstrap resamples behind every interval
-ATTRIBUTES = ("make", "model", "year", "body")
+
+def _near(photos: torch.Tensor) -> torch.Tensor:
+    """The middle seven eighths of each side, enlarged to the side of the photo."""
+    side = photos.shape[-1]
+    middle = center_crop(photos, [side * 7 // 8])
+    return F.interpolate(middle, (side, side), mode="bilinear", align_corners=False)
+
+
+VIEWS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # of photos in 0…1, unnormalized
+    "plain": lambda photos: photos,
+    "mirror": lambda photos: photos.flip(3),
+    "near": _near,
+    "near mirror": lambda photos: _near(photos).flip(3),
+}
 
 
 @torch.no_grad()
+def predict_views(
+    model: torch.nn.Module,
+    store: PhotoStore,
+    positions: np.ndarray,
+    normalize: torch.nn.Module,
+    size: int,
+    device: torch.device,
+    views: Sequence[str],
+) -> torch.Tensor:
+    """Logits (views, photos, classes) float32 on the CPU, in the order given; model in eval.
+
+    Photos are normalized once, after a view has been taken of them.
+    """
+    model.eval()
+    found = []
+    for photos in scoring_photos(store, positions, size, device):
+        logits = [model(normalize(VIEWS[view](photos))) for view in views]
+        found.append(torch.stack(logits).float().cpu())
+    return torch.cat(found, dim=1)
+
+
 def predict(
     model: torch.nn.Module,
     store: PhotoStore,
@@ -40,191 +67,25 @@ def predict(
     normalize: torch.nn.Module,
     chosen: Recipe,
     device: torch.device,
-    batch_size: int = 128,
 ) -> torch.Tensor:
-    """Logits (photos, classes) float32 on the CPU, in the order of `positions`; model in eval."""
-    model.eval()
+    """Logits (photos, classes) float32 on the CPU as a recipe scores: of a photo, or a pair."""
+    views = ("plain", "mirror") if chosen.flip_eval else ("plain",)
     size = chosen.scored_size
-    found = []
-    for start in range(0, len(positions), batch_size):
-        pixels = store.pixels[positions[start : start + batch_size]]
-        if size != pixels.shape[1]:
-            pixels = np.stack([resize(photo, size, size) for photo in pixels])
-        photos = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        photos = normalize(photos.permute(0, 3, 1, 2).float().div_(255))
-        logits = model(photos)
-        if chosen.flip_eval:
-            logits = (logits + model(photos.flip(3))) / 2
-        found.append(logits.float().cpu())
-    return torch.cat(found)
+    return predict_views(model, store, positions, normalize, size, device, views).mean(0)
 
 
-def quick_metrics(logits: torch.Tensor, labels: np.ndarray, smoothing: float = 0.0) -> dict:
-    """The metrics followed every epoch: loss, accuracy, top-3, top-5, macro P, R and F1."""
-    truth = torch.from_numpy(labels)
-    ranks = ranks_of(logits, labels)
-    precision, recall, f1 = macro_scores(
-        confusion(labels, logits.argmax(1).numpy(), logits.shape[1])
-    )
-    return {
-        "loss": float(F.cross_entropy(logits, truth, label_smoothing=smoothing)),
-        "accuracy": float((ranks < 1).mean()),
-        "top3": float((ranks < 3).mean()),
-        "top5": float((ranks < 5).mean()),
-        "macro_precision": precision,
-        "macro_recall": recall,
-        "macro_f1": f1,
-    }
-
-
-def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """How many classes score at least as high as the true one, itself left out; (photos,).
-
-    Counting ties against the network keeps one that says nothing from looking right; what is not
-    a number counts against it too.
-    """
-    own = logits.gather(1, torch.from_numpy(labels)[:, None])
-    return (~(logits < own)).sum(1).numpy() - 1
-
-
-def confusion(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
-    """Confusion matrix (classes, classes): rows are true, columns predicted.
-
-    Counted here because a bootstrap asks for it a thousand times: scikit-learn's, equal in value,
-    takes milliseconds at 196 classes, this one some microseconds.
-    """
-    cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes)
-
-
-def macro_scores(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Macro precision, recall and F1 over the classes that have photos."""
-    hit, true, said = np.diag(matrix), matrix.sum(1), matrix.sum(0)
-    there = true > 0
-    precision = hit / np.maximum(said, 1)
-    recall = hit / np.maximum(true, 1)
-    f1 = 2 * hit / np.maximum(true + said, 1)
-    return tuple(float(values[there].mean()) for values in (precision, recall, f1))
-
-
-def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int = 0) -> dict:
-    """All metrics of a split, each with a 95 % bootstrap interval over photos where it has one."""
-    answers = logits.argmax(1).numpy()
-    ranks = ranks_of(logits, labels)
-    report = classification_report(labels, answers, output_dict=True, zero_division=0)
-    metrics: dict[str, Any] = {
-        "loss": float(F.cross_entropy(logits, torch.from_numpy(labels))),
-        # Undefined (not a number) when there is but one class: then no better than chance.
-        "kappa": float(np.nan_to_num(cohen_kappa_score(labels, answers))),
-        "mcc": float(matthews_corrcoef(labels, answers)),
-    }
-    for key in ("precision", "recall", "f1-score"):
-        metrics[f"weighted_{key.replace('-score', '')}"] = float(report["weighted avg"][key])
-    hits = {"accuracy": ranks < 1, "top3": ranks < 3, "top5": ranks < 5}
-    hits |= attribute_hits(labels, answers, catalog)
-    for name, hit in hits.items():
-        _with_interval(metrics, name, bootstrap(len(hit), lambda rows, h=hit: h[rows].mean(), seed))
-
-    def macro(rows: np.ndarray) -> np.ndarray:
-        return np.array(macro_scores(confusion(labels[rows], answers[rows], logits.shape[1])))
-
-    found = bootstrap(len(labels), macro, seed, resamples=200)
-    for column, name in enumerate(("macro_precision", "macro_recall", "macro_f1")):
-        _with_interval(metrics, name, (found[0][column], found[1][:, column]))
-    metrics["balanced_accuracy"] = metrics["macro_recall"]
-    return metrics
-
-
-def attribute_hits(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> dict:
-    """Is the make (model, year, body) of the answer right? One boolean array per attribute.
-
-    A photo whose class does not tell the attribute counts as wrong only if the classes differ.
-    """
-    classes = class_attributes(catalog)
-    hits = {}
-    for name in ATTRIBUTES:
-        values = classes[name].astype("string").fillna("").to_numpy(dtype=object)
-        if name == "model":
-            values = (
-                classes["make"].astype("string").fillna("").to_numpy(dtype=object) + "/" + values
-            )
-        if any(v.strip("/") for v in values):
-            hits[f"{name}_accuracy"] = (values[labels] == values[answers]) | (labels == answers)
-    return hits
-
-
-def class_attributes(catalog: Catalog) -> pd.DataFrame:
-    """Make, model, year and body of every class, one row per label (missing where unknown)."""
-    first = catalog.table.dropna(subset=["label"]).drop_duplicates("label").set_index("label")
-    return first[list(ATTRIBUTES)].reindex(range(catalog.num_classes))
-
-
-def group_accuracy(labels: np.ndarray, answers: np.ndarray, train_counts: np.ndarray) -> dict:
-    """Accuracy on the third of the classes with most, middling and fewest training photos."""
-    order = np.argsort(-train_counts, kind="stable")
-    found = {}
-    for name, classes in zip(("head", "medium", "tail"), np.array_split(order, 3), strict=True):
-        rows = np.isin(labels, classes)
-        if rows.any():
-            found[f"{name}_accuracy"] = float((labels == answers)[rows].mean())
-    return found
-
-
-def bootstrap(
-    count: int, statistic: Callable[[np.ndarray], Any], seed: int = 0, resamples: int = RESAMPLES
+def logits_of(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    split: str,
+    progress: bool = True,
+    views: Sequence[str] = (),
 ):
-    """A statistic of all rows, and of `resamples` draws with replacement (Efron 1979)."""
-    generator = np.random.default_rng(seed)
-    draws = [statistic(generator.integers(0, count, count)) for _ in range(resamples)]
-    return statistic(np.arange(count)), np.asarray(draws)
+    """Logits, labels and the table rows of a split: (logits, labels, rows) in catalog order.
 
-
-def _with_interval(metrics: dict, name: str, found: tuple) -> None:
-    value, draws = found
-    metrics[name] = float(value)
-    metrics[f"{name}_interval"] = [float(x) for x in np.quantile(draws, (0.025, 0.975))]
-
-
-def per_class(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> list[dict[str, Any]]:
-    """Precision, recall, F1, photos and the class most often said instead, for every class."""
-    matrix = confusion(labels, answers, catalog.num_classes)
-    rows = []
-    for label, name in enumerate(catalog.class_names):
-        hit, true, said = matrix[label, label], matrix[label].sum(), matrix[:, label].sum()
-        others = np.where(np.arange(len(matrix)) == label, 0, matrix[label])
-        rows.append(
-            {
-                "class": name,
-                "photos": int(true),
-                "precision": float(hit / said) if said else 0.0,
-                "recall": float(hit / true) if true else 0.0,
-                "f1": float(2 * hit / (true + said)) if true + said else 0.0,
-                "confused_with": catalog.class_names[others.argmax()] if others.any() else None,
-                "times": int(others.max(initial=0)),
-            }
-        )
-    return rows
-
-
-def confused_pairs(labels: np.ndarray, answers: np.ndarray, catalog: Catalog, top: int = 20):
-    """Pairs of classes taken for each other most often: table of a, b, a as b, b as a, photos."""
-    matrix = confusion(labels, answers, catalog.num_classes)
-    both = np.triu(matrix + matrix.T, 1)
-    order = np.argsort(-both, axis=None, kind="stable")[:top]
-    pairs = [np.unravel_index(i, both.shape) for i in order if both.flat[i]]
-    names = catalog.class_names
-    return pd.DataFrame(
-        [
-            {"a": names[a], "b": names[b], "a as b": matrix[a, b], "b as a": matrix[b, a],
-             "photos": matrix[a].sum() + matrix[b].sum()}
-            for a, b in pairs
-        ],
-        columns=["a", "b", "a as b", "b as a", "photos"],
-    )  # fmt: skip
-
-
-def logits_of(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True):
-    """Logits, labels and the table rows of a split: (logits, labels, rows) in catalog order."""
+    With `views` (names in `VIEWS`) logits are (views, photos, classes), else (photos, classes) as
+    the checkpoint's recipe scores.
+    """
     checkpoint.check_classes(catalog)
     chosen = checkpoint.recipe
     part = catalog.select(split)
@@ -241,7 +102,11 @@ def logits_of(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bo
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.model.to(device, memory_format=torch.channels_last)
     normalize = Normalize(checkpoint.mean, checkpoint.std, chosen.grayscale).to(device)
-    logits = predict(model, store, positions, normalize, chosen, device)
+    common = (model, store, positions, normalize)
+    if views:
+        logits = predict_views(*common, chosen.scored_size, device, views)
+    else:
+        logits = predict(*common, chosen, device)
     return logits, labels, store.rows[positions]
 
 
@@ -258,29 +123,24 @@ def evaluate(
     split "test" is noted in the ledger, whatever comes of it.
     """
     started = time.perf_counter()
-    if split == "test":
-        entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
-        append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
+    _note_test(checkpoint, catalog, split)
     logits, labels, _ = logits_of(checkpoint, catalog, split)
     seconds = time.perf_counter() - started
     answers = logits.argmax(1).numpy()
     metrics = score(logits, labels, catalog)
+    if len(labels) > 1:  # a temperature is fitted on other photos than those it is judged by
+        metrics |= trust_metrics(logits, labels)
+    chosen, training = checkpoint.recipe, run.summary if run else {}
     if "train" in catalog.split_sizes:
         trained = catalog.select("train").labels
+        if chosen.imbalance > 1:
+            trained = trained[long_tail(trained, chosen.imbalance, chosen.seed)]
         counts = np.bincount(trained, minlength=catalog.num_classes)
         metrics |= group_accuracy(labels, answers, counts)
-    chosen, training = checkpoint.recipe, run.summary if run else {}
     return Record(
         kind="evaluation",
         name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}",
-        data={
-            "catalog": catalog.name,
-            "fingerprint": catalog.fingerprint,
-            "split": split,
-            "split_hash": catalog.split_hash(split),
-            "photos": len(labels),
-            "classes": catalog.num_classes,
-        },
+        data=_data(catalog, split, labels),
         metrics=metrics,
         recipe=asdict(chosen),
         checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
@@ -290,3 +150,62 @@ def evaluate(
         timing={"train_seconds": training.get("seconds", 0.0), "evaluate_seconds": seconds},
         command=command or command_line(),
     )
+
+
+def evaluate_views(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    split: str = "val",
+    views: Sequence[str] = tuple(VIEWS),
+) -> Record:
+    """What the mean over several views of a photo gains (test-time augmentation); not yet written.
+
+    The record's `gain` in accuracy over the first view alone has a 95 % interval by paired
+    bootstrap over the photos, and `p_value` is McNemar's.
+    """
+    started = time.perf_counter()
+    _note_test(checkpoint, catalog, split)
+    logits, labels, _ = logits_of(checkpoint, catalog, split, views=views)
+    seconds = time.perf_counter() - started
+    answers = [one.argmax(1).numpy() for one in logits]
+    mean = logits.mean(0).argmax(1).numpy()
+    compared = mcnemar(labels, answers[0], mean)
+    chosen = checkpoint.recipe
+    return Record(
+        kind="views",
+        name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}-views",
+        data=_data(catalog, split, labels),
+        metrics={
+            "accuracy": float((mean == labels).mean()),
+            "gain": compared["difference"],
+            "gain_interval": compared["difference_interval"],
+            "p_value": compared["p_value"],
+        },
+        recipe=asdict(chosen),
+        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        extra={
+            "accuracy_by_view": {
+                view: float((own == labels).mean())
+                for view, own in zip(views, answers, strict=True)
+            }
+        },
+        timing={"evaluate_seconds": seconds},
+        command=command_line(),
+    )
+
+
+def _note_test(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
+    if split == "test":
+        entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
+        append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
+
+
+def _data(catalog: Catalog, split: str, labels: np.ndarray) -> dict[str, object]:
+    return {
+        "catalog": catalog.name,
+        "fingerprint": catalog.fingerprint,
+        "split": split,
+        "split_hash": catalog.split_hash(split),
+        "photos": len(labels),
+        "classes": catalog.num_classes,
+    }

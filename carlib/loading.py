@@ -1,7 +1,8 @@
-"""Training photos on their way to the network: augmented on the CPU or on the GPU.
+"""Photos on their way to the network: augmented on the CPU or on the GPU, or as they are.
 
-Both loaders are asked for an epoch's batches by position and give float photos on the device.
-Neither remembers anything between epochs: what a photo looks like follows from (seed, epoch, step).
+Both training loaders are asked for an epoch's batches by position and give float photos on the
+device. Neither remembers anything between epochs: what a photo looks like follows from (seed,
+epoch, step).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from carlib.augment import cpu_pipeline, gpu_pipeline, preset
-from carlib.photos import PhotoStore
+from carlib.photos import PhotoStore, resize
 from carlib.recipes import Recipe
 from carlib.sampling import seed_of
 
@@ -101,6 +102,18 @@ class GpuLoader:
             photos = self.pixels[rows].permute(0, 3, 1, 2).float().div_(255)
             set_seed(seed_of(self.recipe.seed, epoch, step, 1), self.device)
             yield self._pipelines[size](photos)
+
+
+def scoring_photos(
+    store: PhotoStore, positions: np.ndarray, size: int, device: torch.device, batch_size: int = 128
+) -> Iterator[torch.Tensor]:
+    """Photos (batch, 3, size, size) in 0…1 on the device, unchanged, in the order asked for."""
+    for start in range(0, len(positions), batch_size):
+        pixels = store.pixels[positions[start : start + batch_size]]
+        if size != pixels.shape[1]:
+            pixels = np.stack([resize(photo, size, size) for photo in pixels])
+        photos = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+        yield photos.permute(0, 3, 1, 2).float().div_(255)
 
 
 def set_seed(seed: int, device: torch.device) -> None:

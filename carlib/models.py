@@ -50,9 +50,13 @@ class Classifier(nn.Module):
         """Pooled features, shape (batch, num_features)."""
         return self.body(x)
 
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes) of pooled features (batch, num_features)."""
+        return self.head(self.dropout(features))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, shape (batch, classes)."""
-        return self.head(self.dropout(self.features(x)))
+        return self.classify(self.features(x))
 
 
 # --- plain CNNs ---------------------------------------------------------------------------------

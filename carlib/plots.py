@@ -8,6 +8,7 @@ what the color says, for readers in grey.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from carlib.catalog import Catalog
-from carlib.evaluation import confused_pairs, confusion
+from carlib.metrics import confused_pairs, confusion
 from carlib.photos import decode_photo
 
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
@@ -23,6 +24,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
 )  # fmt: skip
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 STYLE = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
@@ -293,4 +295,52 @@ def confused_chart(
     ax.set(title=f"The {len(pairs)} most confused pairs", xlabel="photos of val")
     ax.grid(axis="y", visible=False)
     ax.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+# --- trust --------------------------------------------------------------------------------------
+
+
+@styled
+def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy against confidence, and below how many photos are how sure.
+
+    `tables` are named ones of `carlib.trust.reliability`, all with the same bins. On the dashed
+    diagonal confidence can be taken at its word; below it a network is too sure of itself.
+    """
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(4.2, 4.6), height_ratios=(3, 1), sharex=True
+    )
+    top.plot((0, 1), (0, 1), color=BLACK, lw=0.8, ls="--")
+    styles = zip(tables.items(), cycle(COLORS), cycle(LINES), cycle(HATCHES), strict=False)
+    for number, ((name, table), color, line, hatch) in enumerate(styles):
+        top.plot(table["confidence"], table["accuracy"], color=color, ls=line, lw=1.3, marker="o",
+                 ms=3, clip_on=False, label=name)  # fmt: skip
+        # Bars of one bin stand side by side, so that none hides another.
+        width = 0.9 * (table["high"] - table["low"]) / len(tables)
+        bottom.bar(table["low"] + number * width, table["photos"] / table["photos"].sum(), width,
+                   align="edge", color=color, hatch=hatch, edgecolor="white", lw=0)  # fmt: skip
+    top.set(
+        ylabel="accuracy", title="Sure, and right? (dashed: calibrated)", xlim=(0, 1), ylim=(0, 1)
+    )
+    bottom.set(xlabel="confidence", ylabel="share of photos")
+    top.legend(fontsize=7, loc="upper left")
+    return figure
+
+
+@styled
+def coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy against the share of photos answered, surest first.
+
+    `curves` are named ones of `carlib.trust.coverage_curve`. The dot at the right answers all.
+    """
+    figure, ax = plt.subplots(figsize=(5, 3))
+    styles = zip(curves.items(), cycle(COLORS), cycle(LINES), strict=False)
+    for (name, curve), color, line in styles:
+        ax.plot(curve["coverage"], curve["accuracy"], color=color, ls=line, lw=1.3, label=name,
+                marker="o", ms=4, markevery=[len(curve) - 1], clip_on=False)  # fmt: skip
+    ax.set(xlabel="coverage: share of photos answered", ylabel="accuracy of the answers",
+           title="Answering only when sure", xlim=(0, 1))  # fmt: skip
+    ax.set_ylim(top=1)
+    ax.legend(fontsize=7)
     return figure

@@ -59,6 +59,7 @@ class Recipe:
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
     sampler: str = "shuffle"  # "shuffle" or "balanced" (every class equally likely)
+    imbalance: float = 1.0  # a long tail: the rarest class keeps 1/this of its training photos
 
     # optimization
     epochs: int = 30
@@ -106,6 +107,8 @@ class Recipe:
         for field, value in least.items():
             if getattr(self, field) < value:
                 raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
+        if self.imbalance < 1:
+            raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
         parse_plan(self.plan, self.epochs)
         if self.model in MODELS:
             self._ask_no_backbone()
@@ -125,6 +128,12 @@ class Recipe:
     def scored_size(self) -> int:
         """Side of a photo when scored, pixels."""
         return self.eval_size or self.size
+
+    @property
+    def sees_the_same(self) -> bool:
+        """A frozen body sees every photo the same way in every epoch, so once is enough."""
+        varied = self.augment != "none" or self.mixup or self.cutmix or self.flip_eval
+        return self.plan == "head" and not varied and self.size_at(0) == self.scored_size
 
     @property
     def kept_size(self) -> int:
@@ -243,6 +252,55 @@ _add("scratch_cpu", "scratch_best", note="ours on two CPU cores",
      model="simple_resnet_half", size=96, eval_size=0, store_size=128, start_size=64,
      augment="scratch_cpu", mixup=0.0, cutmix=1.0, mix_probability=0.3, mix_until=0.8, epochs=90,
      batch_size=64, eval_every=2)  # fmt: skip
+
+# Transfer: what the earlier studies did with weights from ImageNet. Where a study gave no number of
+# epochs for a stage, the stage has that of its neighbor.
+_add("resnet50_frozen", note="S3: ResNet-50, frozen, linear", model="resnet50",
+     weights="pretrained", statistics="model", plan="head", size=224, augment="none", smoothing=0.0,
+     optimizer="adam", weight_decay=0.0, schedule="constant", epochs=10, batch_size=32,
+     clip=0.0)  # fmt: skip
+_add("resnet50_frozen_augmented", "resnet50_frozen", note="S3: the same on augmented photos",
+     augment="study3", store_size=256)  # fmt: skip
+_add("resnet50_tuned", "resnet50_frozen_augmented", note="S3: ResNet-50, head first, then all",
+     head="dropout", plan="head:5:1 all:5:0.1")  # fmt: skip
+_add("densenet121_progressive", "resnet50_frozen_augmented", model="densenet121",
+     note="S3: DenseNet-121, block after block",
+     plan="head:4:1 features.denseblock4:3:0.5 features.denseblock3:3:0.1")  # fmt: skip
+_add("efficientnet_b3", note="S4: EfficientNet-B3, two learning rates", model="efficientnet_b3",
+     weights="pretrained", statistics="model", head="norm_dropout", size=224, store_size=256,
+     augment="study4", smoothing=0.0, lr=1e-3, body_lr=0.1, weight_decay=5e-4, schedule="step",
+     epochs=20, batch_size=32, patience=5, clip=0.0)  # fmt: skip
+_add("efficientnetv2", note="S2: EfficientNetV2-S, MixUp or CutMix, balanced sampling",
+     model="efficientnetv2_rw_s", weights="pretrained", statistics="model", head="dropout",
+     size=224, store_size=256, augment="study2", mixup=0.4, cutmix=1.0, sampler="balanced", lr=3e-4,
+     weight_decay=1e-5, schedule="cosine", warmup=0.0, epochs=25, batch_size=32,
+     monitor="macro_f1", patience=7, clip=0.0)  # fmt: skip
+_add("resnet18_ce", "resnet_ce", note="S0: ResNet-18 fine-tuned, cross-entropy with smoothing",
+     model="resnet18", weights="pretrained", statistics="model")  # fmt: skip
+_add("resnet18_focal", "resnet18_ce", note="S0: ResNet-18 fine-tuned, focal loss, no smoothing",
+     loss="focal", smoothing=0.0)  # fmt: skip
+_add("inception_ce", "resnet18_ce", note="S0: InceptionV3 and its auxiliary head, cross-entropy",
+     model="inception_v3", size=299)  # fmt: skip
+_add("inception_focal", "resnet18_focal", note="S0: InceptionV3 and its auxiliary head, focal loss",
+     model="inception_v3", size=299)  # fmt: skip
+
+# Ours: everything learns from the first step; photos are squashed, and a little larger when scored
+# than when trained on, as crops enlarge what they show (Touvron 2019, arXiv:1906.06423).
+_add("lite0", note="ours on a GPU: EfficientNet-Lite0, all of it from the first step",
+     model="efficientnet_lite0", weights="pretrained", statistics="model", size=256, eval_size=288,
+     store_size=320, augment="transfer", mixup=0.2, cutmix=1.0, mix_probability=0.5, mix_until=0.9,
+     lr=1e-3, epochs=60, batch_size=64, ema=0.999, eval_every=5)  # fmt: skip
+_add("lite2", "lite0", note="the same with EfficientNet-Lite2", model="efficientnet_lite2",
+     size=288, eval_size=320)  # fmt: skip
+_add("lite0_cpu", "lite0", note="ours in half an hour on two CPU cores", size=128, eval_size=0,
+     store_size=160, mixup=0.0, cutmix=0.0, epochs=12, ema=0.0, eval_every=1)  # fmt: skip
+_add("lite0_cpu_long", "lite0_cpu", note="ours in an hour and a half on two CPU cores", size=160,
+     eval_size=192, store_size=192, start_size=96, epochs=20, ema=0.998,
+     eval_every=2)  # fmt: skip
+_add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
+     model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
+     augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,
+     batch_size=64)  # fmt: skip
 
 
 def quick(chosen: Recipe, epochs: int = 0, size: int = 64) -> Recipe:

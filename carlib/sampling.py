@@ -49,3 +49,22 @@ class Batches:
         counts = np.bincount(self.labels)
         weights = 1.0 / counts[self.labels]
         return weights / weights.sum()
+
+
+def long_tail(labels: np.ndarray, factor: float, seed: int = 0) -> np.ndarray:
+    """Positions of a long-tailed part of the photos: int64, ascending.
+
+    In a random order of the classes the first keeps all its photos and the last 1/factor of them,
+    in between the share falls exponentially (Cui 2019, arXiv:1901.05555); one photo always stays.
+    What a larger factor keeps is part of what a smaller one keeps.
+    """
+    generator = np.random.default_rng(seed_of(seed, 4))
+    place = generator.permutation(int(labels.max(initial=0)) + 1)
+    order = generator.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # place of a photo among those of its class
+    for label in range(len(place)):
+        own = order[labels[order] == label]
+        rank[own] = np.arange(len(own))
+    shares = factor ** (-place / max(1, len(place) - 1))
+    kept = np.maximum(1, np.round(np.bincount(labels, minlength=len(place)) * shares))
+    return np.flatnonzero(rank < kept[labels])

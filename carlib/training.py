@@ -25,10 +25,12 @@ from carlib.augment import STATISTICS, Mixing, Normalize
 from carlib.backbones import BACKBONES
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation import predict, quick_metrics
+from carlib.evaluation import predict
+from carlib.features import FeatureLoader, Features, pooled_features
 from carlib.loading import make_loader, set_seed
 from carlib.losses import make_loss
-from carlib.models import count_parameters
+from carlib.metrics import quick_metrics
+from carlib.models import Classifier, count_parameters
 from carlib.photos import Framing, PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
 from carlib.recipes import Recipe
@@ -40,7 +42,7 @@ from carlib.records import (
     save_tensors,
     write_atomically,
 )
-from carlib.sampling import Batches, seed_of
+from carlib.sampling import Batches, long_tail, seed_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -74,11 +76,13 @@ def train(
     progress: bool = True,
     profile: bool = False,
     workers: int | None = None,
+    reuse_features: bool = True,
 ) -> Run:
     """Train a recipe on the splits "train" and "val" of a catalog, resuming what was begun.
 
     Gives the finished run; its `best.safetensors` holds the weights of the best val epoch.
-    `profile` writes a trace of twenty steps for TensorBoard. Raises `RunError` when the loss is no
+    `profile` writes a trace of twenty steps for TensorBoard; without `reuse_features` a frozen body
+    sees its photos anew in every epoch, for the same result. Raises `RunError` when the loss is no
     longer finite, when the folder is in use, or when memory does not suffice for a single photo.
     """
     run = Run.of(chosen, catalog, folder)
@@ -91,7 +95,7 @@ def train(
         with FileLock(run.folder / "lock", timeout=0) if main else contextlib.nullcontext():
             if main:
                 run.claim(catalog)
-            Trainer(run, catalog, accelerator, progress, workers).fit(profile)
+            Trainer(run, catalog, accelerator, progress, workers, reuse_features).fit(profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
@@ -128,6 +132,7 @@ class Trainer:
         accelerator: Accelerator,
         progress: bool = False,
         workers: int | None = None,
+        reuse_features: bool = True,
     ) -> None:
         self.run, self.recipe = run, run.recipe
         self.show = progress and accelerator.is_main_process
@@ -141,11 +146,13 @@ class Trainer:
         for split, positions in (("train", self.used), ("val", self.held_out)):
             if not len(positions):
                 raise RunError(f"{catalog.name}: no photo in split {split!r}; split it first")
+        if self.recipe.imbalance > 1:
+            labels = self.store.labels[self.used]
+            self.used = self.used[long_tail(labels, self.recipe.imbalance, self.recipe.seed)]
         labels = self.store.labels[self.used]
         self.batches = Batches(
             labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler
         )
-        self.loader = make_loader(self.store, self.used, self.recipe, self.device, workers)
         self.class_names = catalog.class_names
         mean, std = self._statistics()
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
@@ -159,9 +166,14 @@ class Trainer:
             if self.recipe.mixup or self.recipe.cutmix
             else None
         )  # fmt: skip
-        self._make_network(catalog.num_classes)
-        self.phases = parse_plan(self.recipe.plan, self.recipe.epochs)
         self.done = Progress(accumulate=self.recipe.accumulate)
+        self.features = self._make_network(catalog.num_classes, reuse_features)
+        if self.features:
+            self.loader, self.prepare = FeatureLoader(self.features), torch.nn.Identity()
+        else:
+            self.loader = make_loader(self.store, self.used, self.recipe, self.device, workers)
+            self.prepare = self.normalize
+        self.phases = parse_plan(self.recipe.plan, self.recipe.epochs)
 
     def _statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation that photos are normalized by, per channel in 0…1."""
@@ -170,7 +182,8 @@ class Trainer:
             return self.store.statistics(self.used)
         return STATISTICS[BACKBONES[self.recipe.model].statistics if wanted == "model" else wanted]
 
-    def _make_network(self, num_classes: int) -> None:
+    def _make_network(self, num_classes: int, reuse_features: bool) -> Features | None:
+        """The network, its optimizer, what prepares it; features where its body is frozen."""
         from timm.utils import ModelEmaV3
 
         set_seed(seed_of(self.recipe.seed), self.device)
@@ -179,12 +192,30 @@ class Trainer:
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.recipe, model)
         self.raw = model
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        reuse = reuse_features and self.recipe.sees_the_same and type(model) is Classifier
+        self.model, self.optimizer = self.accelerator.prepare(
+            Top(model) if reuse else model, optimizer
+        )
         if self.recipe.compile:
             self.model = torch.compile(self.model)
         self.ema = (
             ModelEmaV3(model, decay=self.recipe.ema, use_warmup=True) if self.recipe.ema else None
         )
+        return self._features() if reuse else None
+
+    def _features(self) -> Features:
+        """What the frozen body says of all photos of train and val."""
+        if self.run.state.exists():
+            self._resume()  # the body whose features are wanted is the one that was saved
+        split = self.store.catalog.table["split"].isin(["train", "val"]).to_numpy(bool)
+        positions = np.flatnonzero(split[self.store.rows])
+        size = self.recipe.scored_size
+        found = pooled_features(
+            self.raw, self.store, positions, self.normalize, size, self.device, self.show
+        )
+        if not self.done.epoch:
+            self.done.seconds = found.seconds
+        return found
 
     @property
     def scored(self) -> torch.nn.Module:
@@ -238,7 +269,7 @@ class Trainer:
         with bar, _profiler(self.run.folder if profile else None) as tick:
             for step, (photos, share) in enumerate(zip(photos_of, shares, strict=True)):
                 targets = torch.from_numpy(labels[share]).to(self.device)
-                photos = self.normalize(photos)
+                photos = self.prepare(photos)
                 if mixes:
                     seed = seed_of(self.recipe.seed, epoch, step, 2)
                     photos, targets = self.mixing(photos, targets, seed)
@@ -315,13 +346,20 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         from accelerate.utils import broadcast_object_list
 
-        logits = predict(
-            self.scored, self.store, self.held_out, self.normalize, self.recipe, self.device
+        found = quick_metrics(
+            self._val_logits(), self.store.labels[self.held_out], self.recipe.smoothing
         )
-        found = quick_metrics(logits, self.store.labels[self.held_out], self.recipe.smoothing)
         found = broadcast_object_list([found])[0]  # several processes must agree when to stop
         self._judge(found)
         return {f"val_{key}": value for key, value in found.items()}
+
+    @torch.no_grad()
+    def _val_logits(self) -> torch.Tensor:
+        if self.features:
+            return self.scored.eval().classify(self.features.of(self.held_out)).float().cpu()
+        return predict(
+            self.scored, self.store, self.held_out, self.normalize, self.recipe, self.device
+        )
 
     def _judge(self, found: dict[str, float]) -> None:
         """Keep the weights if this is the best val score so far; count epochs without progress."""
@@ -420,6 +458,18 @@ class Trainer:
                 f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {self.done.best_epoch})"
             )
         tqdm.write(f"{shown}  {row['seconds']:.0f} s")
+
+
+class Top(torch.nn.Module):
+    """What stands on a frozen body, as a network of its own: features in, logits out."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.dropout, self.head = model.dropout, model.head
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes)."""
+        return self.head(self.dropout(features))
 
 
 def make_accelerator(chosen: Recipe) -> Accelerator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,13 +12,13 @@ import sklearn.metrics as sk
 import torch
 from toys import SHAPES, toy_recipe
 
-from carlib import evaluation
+from carlib import metrics
 from carlib.catalog import Catalog, FolderSource
 from carlib.errors import DataError, RunError
-from carlib.evaluation import (
+from carlib.evaluation import VIEWS, evaluate, evaluate_views, logits_of
+from carlib.metrics import (
     attribute_hits,
     confused_pairs,
-    evaluate,
     group_accuracy,
     per_class,
     quick_metrics,
@@ -26,6 +27,7 @@ from carlib.evaluation import (
 )
 from carlib.paths import results_root
 from carlib.records import Checkpoint, read_record
+from carlib.sampling import long_tail
 from carlib.training import train
 
 NAMES = (  # three makes, and two years of one model
@@ -77,7 +79,7 @@ def test_confusion_matrix_is_scikit_learns():
     logits, labels = problem()
     answers = logits.argmax(1).numpy()
     theirs = sk.confusion_matrix(labels, answers, labels=range(7))
-    assert (evaluation.confusion(labels, answers, 7) == theirs).all()
+    assert (metrics.confusion(labels, answers, 7) == theirs).all()
 
 
 def test_metrics_equal_those_of_torchmetrics():
@@ -254,14 +256,52 @@ def test_photos_that_cannot_be_read_are_not_scored_as_anything(trained, tmp_path
 
 def test_flipped_scoring_is_the_mean_of_both_views(trained, toys):
     checkpoint, _ = trained
-    recipe = checkpoint.recipe
-    store = evaluation.PhotoStore.open(toys, evaluation.Framing(recipe.kept_size), progress=False)
-    normalize = evaluation.Normalize(checkpoint.mean, checkpoint.std)
-    plain, both = (
-        evaluation.predict(
-            checkpoint.model, store, np.arange(6), normalize, recipe.but(flip_eval=flip),
-            torch.device("cpu"), batch_size=size,
-        )
-        for flip, size in ((False, 2), (True, 6))
-    )  # fmt: skip
-    assert plain.shape == both.shape == (6, 4) and not torch.equal(plain, both)
+    flipped = dataclasses.replace(checkpoint, recipe=checkpoint.recipe.but(flip_eval=True))
+    plain, both = (logits_of(c, toys, "val", progress=False)[0] for c in (checkpoint, flipped))
+    views, _, _ = logits_of(checkpoint, toys, "val", progress=False, views=("plain", "mirror"))
+    assert plain.shape == both.shape == (16, 4) and not torch.equal(plain, both)
+    assert torch.equal(views[0], plain) and torch.equal(views.mean(0), both)
+
+
+def test_views_are_taken_before_normalizing_once(trained, toys):
+    """A view of the photo in 0…1: the nearer one shows its middle, and nothing is scaled twice."""
+    checkpoint, _ = trained
+    seen = []
+
+    class Looking(torch.nn.Module):
+        def forward(self, photos):
+            seen.append(photos)
+            return torch.zeros(len(photos), 4)
+
+    odd = dataclasses.replace(checkpoint, model=Looking(), mean=(0.5,) * 3, std=(0.5,) * 3)
+    logits_of(odd, toys, "val", progress=False, views=tuple(VIEWS))
+    plain, mirror, near, near_mirror = seen
+    assert all(view.shape == plain.shape for view in seen)
+    assert torch.equal(mirror, plain.flip(3)) and torch.equal(near_mirror, near.flip(3))
+    assert plain.min() >= -1 and plain.max() <= 1 and plain.min() < -0.5 and plain.max() > 0.5
+    middle = torch.nn.functional.interpolate(plain[..., 1:15, 1:15], (16, 16), mode="bilinear")
+    assert torch.allclose(near, middle, atol=1e-5)
+
+
+def test_what_views_gain_comes_with_an_interval(trained, toys):
+    checkpoint, _ = trained
+    record = evaluate_views(checkpoint, toys)
+    alone = evaluate(checkpoint, toys).metrics["accuracy"]
+    assert record.kind == "views" and record.name.endswith("-val-views")
+    assert record.extra["accuracy_by_view"]["plain"] == alone
+    assert record.metrics["gain"] == pytest.approx(record.metrics["accuracy"] - alone)
+    low, high = record.metrics["gain_interval"]
+    assert low <= record.metrics["gain"] <= high
+
+
+def test_a_long_tail_is_scored_by_the_photos_that_were_trained_on(toys):
+    chosen = toy_recipe(imbalance=10.0, epochs=1)
+    run = train(chosen, toys, progress=False)
+    assert run.summary["photos_seen"] < len(toys.select("train"))
+    record = evaluate(Checkpoint.load(run.best), toys, "val", run)
+    labels = toys.select("train").labels
+    counts = np.bincount(labels[long_tail(labels, 10.0, chosen.seed)])
+    order = np.argsort(-counts, kind="stable")
+    by_class = [row["recall"] for row in record.per_class]
+    assert record.metrics["tail_accuracy"] == pytest.approx(by_class[order[-1]])
+    assert counts.max() >= 5 * counts.min()

@@ -24,7 +24,7 @@ FLOORS = (
     ("photos", "audit", "sampling"),
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
-    ("training", "evaluation", "results"),
+    ("metrics", "trust", "features", "training", "evaluation", "results"),
     ("plots", "retrieval", "verification", "explain"),
     ("cli", "report", "notebook", "app", "__init__"),
 )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from carlib.catalog import Catalog
-from carlib.sampling import Batches, seed_of
+from carlib.sampling import Batches, long_tail, seed_of
 
 TAIL = np.repeat(np.arange(4), (400, 80, 16, 4))
 
@@ -64,3 +64,20 @@ def test_seeds_of_neighbours_are_far_apart():
     seeds = {seed_of(s, e, i) for s in range(5) for e in range(20) for i in range(20)}
     assert len(seeds) == 2000 and all(0 <= seed < 2**63 for seed in seeds)
     assert seed_of(1, 2) != seed_of(2, 1) and seed_of(1, 2) == seed_of(1, 2)
+
+
+def test_a_long_tail_falls_from_all_photos_to_a_share():
+    labels = np.repeat(np.arange(5), 100)
+    kept = long_tail(labels, 16.0, seed=3)
+    counts = sorted(np.bincount(labels[kept]), reverse=True)
+    assert counts == [100, 50, 25, 12, 6]
+    assert (np.diff(kept) > 0).all() and (long_tail(labels, 16.0, seed=3) == kept).all()
+    other = long_tail(labels, 16.0, seed=4)
+    assert (np.bincount(labels[other]) != np.bincount(labels[kept])).any()
+
+
+def test_a_longer_tail_is_part_of_a_shorter_one_and_leaves_no_class_out():
+    labels = np.random.default_rng(0).integers(0, 9, 200)
+    short, long = long_tail(labels, 10.0), long_tail(labels, 1000.0)
+    assert set(long) < set(short) and set(labels[long]) == set(labels)
+    assert (long_tail(labels, 1.0) == np.arange(200)).all()

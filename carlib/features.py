@@ -1,0 +1,103 @@
+"""Pooled features of a whole data set, computed once and kept.
+
+A frozen body says the same about the same photo in every epoch, so its head can train on what it
+said: one pass over the photos instead of one per epoch, and none for the next head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from carlib.errors import RunError
+from carlib.loading import scoring_photos
+from carlib.models import Classifier
+from carlib.paths import cache_root
+from carlib.photos import PhotoStore
+from carlib.records import load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (photos, dims) float32, one row for each of some photos of a store."""
+
+    values: torch.Tensor
+    positions: np.ndarray  # of the photos in their store, ascending
+    seconds: float  # what computing them took, even when they were found in the cache
+
+    def of(self, positions: np.ndarray) -> torch.Tensor:
+        """The features of some photos, (photos, dims), in the order of their store positions."""
+        rows = np.searchsorted(self.positions, positions)
+        return self.values[torch.from_numpy(rows).to(self.values.device)]
+
+
+class FeatureLoader:
+    """Hands over features where other loaders hand over photos."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def epoch(self, epoch: int, batches: list[np.ndarray]) -> Iterator[torch.Tensor]:
+        """Features (batch, dims) on their device, one item per batch."""
+        return (self.features.of(positions) for positions in batches)
+
+
+def pooled_features(
+    model: Classifier,
+    store: PhotoStore,
+    positions: np.ndarray,
+    normalize: torch.nn.Module,
+    size: int,
+    device: torch.device,
+    progress: bool = True,
+) -> Features:
+    """Features of the photos at `positions`, on `device`, from the cache when it has them.
+
+    The cache knows the photos by catalog, framing and side, the network by its weights. Several
+    processes may ask at once: one computes, the others wait.
+    """
+    positions = np.sort(positions)
+    folder = cache_root() / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(model, store, positions, normalize, size)
+    path = folder / f"{store.catalog.name}-{key}.safetensors"
+    with FileLock(f"{path}.lock"):
+        try:
+            tensors, about = load_tensors(path)
+        except RunError:  # not there, or damaged
+            started = time.perf_counter()
+            values = _compute(model, store, positions, normalize, size, device, progress)
+            tensors, about = {"values": values}, {"seconds": time.perf_counter() - started}
+            save_tensors(path, tensors, about)
+    return Features(tensors["values"].to(device), positions, about["seconds"])
+
+
+@torch.no_grad()
+def _compute(model, store, positions, normalize, size, device, progress) -> torch.Tensor:
+    learning = model.training
+    model.eval()
+    bar = tqdm(total=len(positions), desc="features", unit="photo", disable=not progress)
+    found = []
+    with bar:
+        for photos in scoring_photos(store, positions, size, device):
+            found.append(model.features(normalize(photos)).float().cpu())
+            bar.update(len(photos))
+    model.train(learning)
+    return torch.cat(found)
+
+
+def _key(model, store, positions, normalize, size) -> str:
+    digest = hashlib.sha256(f"v1|{store.catalog.fingerprint}|{store.framing}|{size}".encode())
+    digest.update(positions.tobytes())
+    for part in (normalize, model.body):
+        for name, value in part.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,124 @@
+"""Features computed once: the same result as the long way, and kept only for who asked for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_recipe
+
+from carlib import features
+from carlib.augment import Normalize
+from carlib.backbones import build_backbone
+from carlib.features import pooled_features
+from carlib.loading import scoring_photos
+from carlib.paths import cache_root
+from carlib.photos import Framing, PhotoStore
+from carlib.records import Checkpoint, load_tensors
+from carlib.training import train
+
+CPU = torch.device("cpu")
+FROZEN = dict(
+    model="resnet18", plan="head", augment="none", size=32, store_size=36, epochs=3, lr=1e-2
+)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many photos have gone through a body to make features."""
+    seen = []
+
+    def counting(store, positions, size, device):
+        seen.append(len(positions))
+        return scoring_photos(store, positions, size, device)
+
+    monkeypatch.setattr(features, "scoring_photos", counting)
+    return seen
+
+
+@pytest.mark.parametrize("head", ["linear", "norm_dropout"])
+def test_a_head_learns_on_features_what_it_learns_on_photos(toys, tmp_path, head):
+    """Dropout too: it draws from the same seeds, whatever came before the head."""
+    chosen = toy_recipe(**FROZEN, head=head)
+    long = train(chosen, toys, tmp_path / "long", progress=False, reuse_features=False)
+    short = train(chosen, toys, tmp_path / "short", progress=False)
+    a, b = load_tensors(long.last)[0], load_tensors(short.last)[0]
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.allclose(a[name].float(), b[name].float(), atol=1e-3), name
+    losses = [[row["val_loss"] for row in run.history()] for run in (long, short)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3) and losses[0][-1] < losses[0][0]
+
+
+def test_a_killed_head_goes_on_where_it_was(toys, tmp_path, monkeypatch):
+    chosen = toy_recipe(**FROZEN)
+    whole = train(chosen, toys, tmp_path / "whole", progress=False)
+    from carlib.training import Trainer
+
+    validate = Trainer._validate
+
+    def killed(self):
+        if self.done.epoch == 2:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    monkeypatch.setattr(Trainer, "_validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, toys, tmp_path / "killed", progress=False)
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    resumed = train(chosen, toys, tmp_path / "killed", progress=False)
+    a, b = load_tensors(whole.last)[0], load_tensors(resumed.last)[0]
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("changes", [
+    {"augment": "light"}, {"plan": ""}, {"mixup": 0.2}, {"flip_eval": True}, {"eval_size": 36},
+])  # fmt: skip
+def test_photos_that_change_are_seen_anew(toys, counted, changes):
+    train(toy_recipe(**(FROZEN | {"epochs": 1} | changes)), toys, progress=False)
+    assert not counted
+
+
+def store_and_body(toys):
+    store = PhotoStore.open(toys, Framing(32), progress=False)
+    torch.manual_seed(0)
+    normalize = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return store, build_backbone("resnet18", 4), normalize
+
+
+def test_features_are_computed_once_for_these_weights_and_photos(toys, counted):
+    store, model, normalize = store_and_body(toys)
+    positions = np.array([5, 3, 8])
+    first = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    again = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    assert counted == [3] and torch.equal(first.values, again.values)
+    assert again.seconds == first.seconds > 0
+    with torch.no_grad():
+        photos = next(scoring_photos(store, positions, 32, CPU))
+        wanted = model.eval().features(normalize(photos))
+    assert torch.allclose(first.of(positions), wanted, atol=1e-5)
+
+    with torch.no_grad():
+        model.body.conv1.weight.mul_(1.01)
+    pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    pooled_features(model, store, positions, normalize, 28, CPU, progress=False)
+    pooled_features(model, store, positions[:2], normalize, 28, CPU, progress=False)
+    assert counted == [3, 3, 3, 2]
+
+
+def test_damaged_features_are_computed_again(toys, counted):
+    store, model, normalize = store_and_body(toys)
+    positions = np.arange(4)
+    first = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    for file in (cache_root() / "features").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:-7])
+    again = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    assert len(counted) == 2 and torch.equal(first.values, again.values)
+
+
+def test_the_checkpoint_of_a_head_is_a_whole_network(toys):
+    run = train(toy_recipe(**FROZEN), toys, progress=False)
+    model = Checkpoint.load(run.best).model
+    with torch.no_grad():
+        assert model(torch.rand(2, 3, 32, 32)).shape == (2, 4)
+    assert run.summary["seconds"] > sum(row["seconds"] for row in run.history())
