@@ -1,4 +1,4 @@
-"""The command line: `carlib data …`, `train`, `evaluate`, `recipes` and `report`.
+"""The command line: `carlib data …`, `train`, `evaluate`, `study`, `recipes` and `report`.
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
 codes: 0 all well, 1 the answer is "no" (a leak, a stale report), 2 the request cannot be met.
@@ -149,17 +149,52 @@ def evaluate_command(
     split: Annotated[
         str, typer.Option(help="Split to score; 'test' is noted in a ledger.")
     ] = "val",
+    views: Annotated[
+        bool, typer.Option("--views", help="Score the mean over views, and what it gains.")
+    ] = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
     from carlib.catalog import open_catalog
-    from carlib.evaluation import evaluate
+    from carlib.evaluation import evaluate, evaluate_views
     from carlib.records import Checkpoint, Run
 
     checkpoint = Checkpoint.load(checkpoint_path)
     run = Run(checkpoint_path, checkpoint.recipe) if checkpoint_path.is_dir() else None
     catalog = open_catalog(data).with_val()
+    if views:
+        record = evaluate_views(checkpoint, catalog, split)
+        gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
+        typer.echo(
+            f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
+            f"({low:+.4f} to {high:+.4f}); record {record.write()}"
+        )
+        return
     record = evaluate(checkpoint, catalog, split, run if run and run.finished else None)
     _print_score(record, record.write())
+
+
+@app.command("study")
+def study_command(
+    question: Annotated[str, typer.Argument(metavar="imbalance|unknown", help="Which study.")],
+    data: DataOption = "showroom",
+    recipe_name: Annotated[
+        str, typer.Option("--recipe", help="What is trained, again and again.")
+    ] = "lite0_frozen",
+    seeds: Annotated[int, typer.Option(help="Seeds of the imbalance study.")] = 3,
+) -> None:
+    """Train a recipe many times with one thing changed, and write what came of it as a record."""
+    from carlib.catalog import open_catalog
+    from carlib.recipes import recipe
+    from carlib.studies import imbalance_study, unknown_study
+
+    catalog, base = open_catalog(data).with_val(), recipe(recipe_name)
+    if question == "imbalance":
+        record = imbalance_study(catalog, base, seeds=range(seeds), say=typer.echo)
+    elif question == "unknown":
+        record = unknown_study(catalog, base)
+    else:
+        raise RecipeError(f"unknown study {question!r}; known: imbalance, unknown")
+    typer.echo(record.write())
 
 
 @app.command("recipes")

@@ -14,8 +14,10 @@ from torchvision.transforms.functional import center_crop
 from carlib.augment import Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
+from carlib.features import pooled_features
 from carlib.loading import scoring_photos
 from carlib.metrics import group_accuracy, per_class, score
+from carlib.models import Classifier
 from carlib.photos import Framing, PhotoStore
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
@@ -84,9 +86,39 @@ def logits_of(
     """Logits, labels and the table rows of a split: (logits, labels, rows) in catalog order.
 
     With `views` (names in `VIEWS`) logits are (views, photos, classes), else (photos, classes) as
-    the checkpoint's recipe scores.
+    the checkpoint's recipe scores. Labels are −1 where the catalog has none.
     """
     checkpoint.check_classes(catalog)
+    model, store, positions, normalize, device = _ready(checkpoint, catalog, split, progress)
+    chosen = checkpoint.recipe
+    if views:
+        size = chosen.scored_size
+        logits = predict_views(model, store, positions, normalize, size, device, views)
+    elif chosen.sees_the_same and type(model) is Classifier:  # its features may lie ready
+        with torch.no_grad():
+            logits = model.classify(_features(chosen, model, store, positions, normalize, device))
+            logits = logits.float().cpu()
+    else:
+        logits = predict(model, store, positions, normalize, chosen, device)
+    return logits, store.labels[positions], store.rows[positions]
+
+
+def features_of(
+    checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
+) -> torch.Tensor:
+    """Pooled features (photos, dims) of a split in catalog order, framed as the recipe scores."""
+    ready = _ready(checkpoint, catalog, split, progress)
+    return _features(checkpoint.recipe, *ready).cpu()
+
+
+def _features(chosen, model, store, positions, normalize, device) -> torch.Tensor:
+    size = chosen.scored_size
+    found = pooled_features(model, store, positions, normalize, size, device, progress=False)
+    return found.of(positions)
+
+
+def _ready(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool):
+    """Network on its device, photos, their positions and what normalizes them."""
     chosen = checkpoint.recipe
     part = catalog.select(split)
     framing = Framing(chosen.kept_size, chosen.crop, chosen.margin, chosen.fit)
@@ -96,18 +128,10 @@ def logits_of(
     if not len(positions):
         first = next(iter(store.left_out.values()), "it is empty")
         raise RunError(f"{part.name}: no photo of split {split!r} can be read; first: {first}")
-    labels = store.labels[positions]
-    if (labels < 0).any():
-        raise RunError(f"{part.name}: split {split!r} has no labels, so it cannot be scored")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = checkpoint.model.to(device, memory_format=torch.channels_last)
     normalize = Normalize(checkpoint.mean, checkpoint.std, chosen.grayscale).to(device)
-    common = (model, store, positions, normalize)
-    if views:
-        logits = predict_views(*common, chosen.scored_size, device, views)
-    else:
-        logits = predict(*common, chosen, device)
-    return logits, labels, store.rows[positions]
+    return model, store, positions, normalize, device
 
 
 def evaluate(
@@ -123,7 +147,7 @@ def evaluate(
     split "test" is noted in the ledger, whatever comes of it.
     """
     started = time.perf_counter()
-    _note_test(checkpoint, catalog, split)
+    _may_be_scored(checkpoint, catalog, split)
     logits, labels, _ = logits_of(checkpoint, catalog, split)
     seconds = time.perf_counter() - started
     answers = logits.argmax(1).numpy()
@@ -164,7 +188,7 @@ def evaluate_views(
     bootstrap over the photos, and `p_value` is McNemar's.
     """
     started = time.perf_counter()
-    _note_test(checkpoint, catalog, split)
+    _may_be_scored(checkpoint, catalog, split)
     logits, labels, _ = logits_of(checkpoint, catalog, split, views=views)
     seconds = time.perf_counter() - started
     answers = [one.argmax(1).numpy() for one in logits]
@@ -194,7 +218,10 @@ def evaluate_views(
     )
 
 
-def _note_test(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
+def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
+    """Refuse photos without labels; note in the ledger that test is opened."""
+    if (catalog.select(split).labels < 0).any():
+        raise RunError(f"{catalog.name}: split {split!r} has no labels, so it cannot be scored")
     if split == "test":
         entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
         append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})

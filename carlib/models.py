@@ -34,6 +34,19 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def count_flops(model: nn.Module, size: int, channels: int = 3) -> int:
+    """Multiplications and additions for one photo of `size` pixels, by torch's own counter."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    like = next(model.parameters())
+    photo = torch.zeros(1, channels, size, size, dtype=like.dtype, device=like.device)
+    learning = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(photo)
+    model.train(learning)
+    return counter.get_total_flops()
+
+
 class Classifier(nn.Module):
     """A stem-to-pool `body`, then dropout and a linear layer."""
 

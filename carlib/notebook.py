@@ -16,7 +16,7 @@ import torch
 from carlib.catalog import Catalog, open_catalog
 from carlib.recipes import Recipe, quick, recipe
 from carlib.records import Record, hardware, load_records, versions
-from carlib.results import Row, comparable, evaluations, row
+from carlib.results import STANFORD, Row, comparable, evaluations, row
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,15 @@ def compare(records: Mapping[str, Record], *titles: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def full_scale(*names: str) -> pd.DataFrame:
+def full_scale(*names: str, weights: str | None = None) -> pd.DataFrame:
     """Committed val scores on Stanford Cars as a table, a row per recipe, its seeds averaged.
 
-    Names select recipes, in this order, and one without a record says "not run"; none selects all.
+    Names select recipes, in this order, and one without a record says "not run"; none selects all,
+    or those that began with `weights` ("random" or "pretrained").
     """
     records = comparable(load_records())
-    names = names or tuple(dict.fromkeys(r.recipe["name"] for r in evaluations(records)))
+    scored = evaluations(records, weights=weights)
+    names = names or tuple(dict.fromkeys(r.recipe["name"] for r in scored))
     table = {name: _scores(row(records, name)) for name in names}
     return pd.DataFrame(table.values(), index=pd.Index(table, name="recipe")).fillna("")
 
@@ -101,6 +103,19 @@ def _scores(found: Row | None) -> dict[str, str]:
         "training": f"{found.seconds / 60:.0f} min",
         "on": found.hardware,
     }
+
+
+def studies(question: str) -> pd.DataFrame:
+    """Rows of the committed studies of a question ("imbalance", "unknown") on Stanford Cars."""
+    found = [
+        record
+        for record in load_records(kind="study")
+        if record.name.startswith(f"{question}-") and record.data["catalog"] == STANFORD
+    ]
+    rows = [{"network": r.recipe["name"]} | line for r in found for line in r.extra["rows"]]
+    if not rows:
+        return pd.DataFrame({question: ["not run"]})
+    return pd.DataFrame(rows).set_index("network").round(3)
 
 
 def full_scale_data() -> pd.DataFrame:

@@ -36,6 +36,12 @@ STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "r
            "resnet_large_focal")  # fmt: skip
 BUDGET = (*(f"{name}_quick" for name in STUDIES), "scratch_cpu")  # what two CPU cores can do
 FULL = (*STUDIES, "scratch_best")  # what the recipes ask for; hours on a GPU
+TRANSFER = ("lite0_frozen", "lite0_cpu", "lite0_cpu_long", "lite0", "lite2")  # ours, pretrained
+EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
+           "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "resnet18_ce",
+           "resnet18_focal", "inception_ce", "inception_focal")  # fmt: skip
+NAMES = (*BUDGET, *FULL, *TRANSFER, *EARLIER)
+THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
 COLUMN = 3.35  # inches; figures are drawn at the width at which they are printed
 
 
@@ -96,20 +102,22 @@ def typeset(root: Path, records: Sequence[Record]) -> bytes:
 
 def facts(root: Path, records: Sequence[Record]) -> dict:
     """What Typst cannot find out: which records and figures there are, what the recipes say."""
-    top, names = best(records), (*BUDGET, *FULL)
+    tops = {"best": best(records, "random"), "top": best(records, "pretrained")}
     return {
         "data": STANFORD,
         "records": [record.name for record in records],
         "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
         "budget": BUDGET,
         "full": FULL,
+        "transfer": TRANSFER,
+        "earlier": EARLIER,
         "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
-        "best": top.name if top else None,
-        "rows": {name: asdict(found) for name in names if (found := row(records, name))},
-        "commands": {name: command(name) for name in names},
+        **{key: record.name if record else None for key, record in tops.items()},
+        "rows": {name: asdict(found) for name in NAMES if (found := row(records, name))},
+        "commands": {name: command(name) for name in NAMES},
         "recipes": {
             name: asdict(chosen) | {"parameters": parameters(chosen)}
-            for name, chosen in zip(names, map(planned, names), strict=True)
+            for name, chosen in zip(NAMES, map(planned, NAMES), strict=True)
         },
     }
 
@@ -123,7 +131,7 @@ def command(name: str) -> str:
     """The one command that makes the record of a row."""
     if name not in RECIPES:
         return f"carlib train {name.removesuffix('_quick')} --quick --data PATH"
-    return f"carlib train {name} --data PATH" + (" --seeds 3" if name == "scratch_best" else "")
+    return f"carlib train {name} --data PATH" + (" --seeds 3" if name in THREE_SEEDS else "")
 
 
 def parameters(chosen: Recipe, num_classes: int = 196) -> int:
@@ -151,7 +159,7 @@ def results_table(records: Sequence[Record]) -> str:
         "| recipe | what it is | val accuracy (95 % interval) | top-5 | macro F1 | training |",
         "|---|---|---|---|---|---|",
     ]
-    for name in (*BUDGET, *FULL):
+    for name in NAMES:
         cells = [f"`{name}`", planned(name).note, *_scores(row(records, name))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -227,8 +235,8 @@ def classes_figure(records: Sequence[Record]) -> Figure | None:
 
 @printed
 def curves_figure(records: Sequence[Record]) -> Figure | None:
-    """Loss and scores of the best run by epoch."""
-    top = best(records)
+    """Loss and scores of the best run from scratch, by epoch."""
+    top = best(records, "random")
     if top is None or not top.history:
         return None
     panels = {
@@ -251,7 +259,7 @@ def curves_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
-    rows = [found for name in (*BUDGET, *FULL) if (found := row(records, name))][::-1]
+    rows = [found for name in NAMES if (found := row(records, name))][::-1]
     if not rows:
         return None
     figure, ax = plt.subplots(figsize=(COLUMN, 0.45 + 0.16 * len(rows)))

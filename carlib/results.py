@@ -12,14 +12,19 @@ from carlib.records import Record
 STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
 
 
-def evaluations(records: Sequence[Record], recipe_name: str | None = None) -> list[Record]:
-    """Val scores on Stanford Cars: of all recipes, or of one, seed by seed."""
+def evaluations(
+    records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
+) -> list[Record]:
+    """Val scores on Stanford Cars, seed by seed: of one recipe, of "random" or "pretrained" weights
+    to begin with, or all.
+    """
     return [
         record
         for record in records
         if record.kind == "evaluation"
         and (record.data["catalog"], record.data["split"]) == (STANFORD, "val")
         and recipe_name in (None, record.recipe["name"])
+        and weights in (None, record.recipe.get("weights", "random"))
     ]
 
 
@@ -34,9 +39,10 @@ def comparable(records: Sequence[Record]) -> list[Record]:
     return list(records)
 
 
-def best(records: Sequence[Record]) -> Record | None:
-    """The evaluation with the highest val accuracy."""
-    return max(evaluations(records), key=lambda r: r.metrics["accuracy"], default=None)
+def best(records: Sequence[Record], weights: str | None = None) -> Record | None:
+    """The evaluation with the highest val accuracy, of some weights to begin with or of all."""
+    scored = evaluations(records, weights=weights)
+    return max(scored, key=lambda r: r.metrics["accuracy"], default=None)
 
 
 @dataclass(frozen=True)

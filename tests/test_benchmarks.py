@@ -38,3 +38,17 @@ def test_showroom_rate_writes_a_record(monkeypatch):
     assert record.name == "showroom_rate"
     assert record.metrics.keys() == {"24 px photos/s", "32 px photos/s"}
     assert all(len(values) == 5 for values in record.extra["rates"].values())
+
+
+def test_frozen_features_gives_the_same_result_both_ways(toy_root):
+    recipes = load("frozen_features")
+    plain = recipes.recipe
+    recipes.recipe = lambda name, **changes: plain(
+        name, model="resnet18", weights="random", statistics="half", **changes
+    )
+    recipes.main(["--data", str(toy_root), "--size", "32", "--epochs", "2", "--per-class", "4"])
+    (record,) = load_records(kind="benchmark")
+    assert record.name == "frozen_features-shapes-resnet18-32px"
+    assert record.metrics["val loss difference"] < 1e-3
+    assert set(record.timing) == {"every_epoch_seconds", "once_seconds"}
+    assert record.data["photos"] == 16

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from carlib.errors import RecipeError
-from carlib.models import MODELS, build_model, count_parameters
+from carlib.models import MODELS, build_model, count_flops, count_parameters
 
 PARAMETERS = [  # model, classes, channels, parameters that the studies report
     ("simple_resnet", 431, 3, 11_397_615),
@@ -69,3 +70,14 @@ def test_same_seed_same_weights():
 def test_unknown_model_lists_the_known():
     with pytest.raises(RecipeError, match=r"'resnet999'; known: .*simple_resnet_large"):
         build_model("resnet999", 5)
+
+
+def test_operations_are_counted_for_one_photo_and_leave_the_network_as_it_was():
+    """A 3×3 convolution of 3 → 8 channels on 10×10 pixels, then 8 → 2: by hand."""
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    assert count_flops(layers, 10) == 2 * (10 * 10 * 8 * 3 * 9 + 8 * 2)
+    assert layers.training
+    with torch.device("meta"):
+        assert count_flops(build_model("cnn3", 5), 32) > count_flops(build_model("cnn3", 5), 16)

@@ -72,3 +72,19 @@ def test_full_scale_data_is_a_column_per_data_set(results: Path) -> None:
     record.write()
     column = notebook.full_scale_data()["stanford-cars"]
     assert (column["photos"], column["tiny"]) == ("7654", "41")
+
+
+def test_full_scale_tells_scratch_from_transfer(results: Path) -> None:
+    fake_record().write()
+    fake_record("lite0_frozen").write()
+    assert list(notebook.full_scale(weights="random").index) == ["cnn3_quick"]
+    assert list(notebook.full_scale(weights="pretrained").index) == ["lite0_frozen"]
+
+
+def test_studies_show_their_rows_or_that_they_were_not_run(results: Path) -> None:
+    assert notebook.studies("unknown").iloc[0, 0] == "not run"
+    rows = [{"score": "energy", "auroc": 0.91234}, {"score": "max softmax", "auroc": 0.9}]
+    study = replace(fake_record("lite0_frozen"), kind="study", name="unknown-stanford-cars-x")
+    replace(study, extra={"rows": rows}).write()
+    table = notebook.studies("unknown")
+    assert table["auroc"].tolist() == [0.912, 0.9] and set(table.index) == {"lite0_frozen"}

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,20 @@ def test_what_was_not_run_says_so_with_its_command(repository: Path) -> None:
     assert "not run: carlib train s1 --quick --data PATH" in text
     readme = (repository / "README.md").read_text()
     assert "| `scratch_cpu` | ours on two CPU cores | not run |" in readme
+
+
+def test_transfer_has_its_own_tables(repository: Path) -> None:
+    record = fake_record("lite0_frozen", accuracy=0.634)
+    trusted = {"ece": 0.071, "ece_calibrated": 0.023, "accuracy_at_80": 0.712,
+               "accuracy_at_80_gain": 0.078}  # fmt: skip
+    replace(record, metrics=record.metrics | trusted).write(repository / "data" / "results")
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for number in ("0.634 (95 % interval 0.100–0.150)", "0.071", "0.023", "0.712", "0.078"):
+        assert number in text
+    assert "best run so far, 1.23 M parameters" in text and "0.123" in text  # from scratch
+    assert "not run: carlib train lite0 --data PATH --seeds 3" in text
+    assert "not run: carlib study imbalance --data PATH" in text
 
 
 def test_report_without_any_record(repository: Path) -> None:
@@ -173,7 +188,7 @@ def test_no_number_is_typed_into_the_report() -> None:
     ]
     assert not re.findall(r"(?<![\w#])0?\.\d{2,}", "\n".join(lines))
     studies = json.loads((ROOT / "report" / "studies.json").read_text())["studies"]
-    assert {study["id"] for study in studies} == {"S0", "S1", "S3"}
+    assert {study["id"] for study in studies} == {"S0", "S1", "S2", "S3", "S4"}
 
 
 def test_badges_point_to_their_own_notebooks() -> None:

@@ -1,0 +1,49 @@
+"""Studies on toys: every combination is trained, and rows say what single runs say."""
+
+from __future__ import annotations
+
+import pytest
+from toys import SHAPES, toy_recipe
+
+from carlib.errors import RunError
+from carlib.evaluation import evaluate
+from carlib.paths import results_root
+from carlib.records import Checkpoint, Run, read_record
+from carlib.studies import ANSWERS_TO_IMBALANCE, imbalance_study, unknown_study
+
+FROZEN = dict(model="resnet18", plan="head", augment="none", size=32, store_size=32, lr=1e-2)
+
+
+def test_imbalance_sets_objectives_side_by_side(toys):
+    base = toy_recipe(**FROZEN, epochs=2)
+    record = imbalance_study(toys, base, factors=(1, 8), seeds=(0, 1), say=lambda line: None)
+    rows = record.extra["rows"]
+    assert len(rows) == 2 * len(ANSWERS_TO_IMBALANCE)
+    assert [row["factor"] for row in rows[:5]] == [1] * 5
+    runs = [base.but(imbalance=8.0, loss="focal", seed=seed) for seed in (0, 1)]
+    folders = [Run.of(one.but(name="toy-8-focal"), toys).folder for one in runs]
+    scores = [evaluate(Checkpoint.load(f / "best.safetensors"), toys).metrics for f in folders]
+    (row,) = (r for r in rows if (r["factor"], r["objective"]) == (8, "focal"))
+    balanced = [one["balanced_accuracy"] for one in scores]
+    assert row["balanced_accuracy"] == pytest.approx(sum(balanced) / 2)
+    assert row["balanced_accuracy_sd"] == pytest.approx(abs(balanced[0] - balanced[1]) / 2**0.5)
+    read_record(record.write(results_root()))
+
+
+def test_an_unknown_car_is_one_that_no_photo_of_was_trained_on(toys):
+    record = unknown_study(toys, toy_recipe(epochs=8), held_out=1)
+    assert record.extra["held_out"] == [SHAPES[-1]]
+    assert record.extra["photos"] == {"known": 12, "unknown": 24}
+    rows = {row["score"]: row for row in record.extra["rows"]}
+    assert set(rows) == {"max softmax", "energy", "nearest feature"}
+    for row in rows.values():
+        low, high = row["auroc_interval"]
+        assert 0 <= low <= row["auroc"] <= high <= 1 and 0 <= row["fpr95"] <= 1
+    assert record.metrics["auroc"] == max(row["auroc"] for row in rows.values()) > 0.6
+    read_record(record.write(results_root()))
+
+
+@pytest.mark.parametrize("held_out", [0, 3, 4])
+def test_two_classes_must_remain_known(toys, held_out):
+    with pytest.raises(RunError, match=f"cannot hold out {held_out} of 4 classes"):
+        unknown_study(toys, toy_recipe(), held_out)
