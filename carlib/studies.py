@@ -51,7 +51,7 @@ def imbalance_study(
         for seed in seeds:
             label = f"{base.name}-{factor:g}-{name.replace(' ', '_')}"
             chosen = base.but(name=label, imbalance=factor, seed=seed, **changes)
-            checkpoint, run = load_or_train(chosen, catalog, progress=False)
+            checkpoint, run = load_or_train(chosen, catalog, progress=False, say=_quietly)
             found.append(evaluate(checkpoint, catalog, "val", run).metrics)
         row = {"factor": factor, "objective": name, "seeds": len(seeds)}
         for score in SCORES:
@@ -63,7 +63,9 @@ def imbalance_study(
     return _record("imbalance", catalog, base, {}, {"rows": rows, "seeds": list(seeds)})
 
 
-def unknown_study(catalog: Catalog, base: Recipe, held_out: int = 20) -> Record:
+def unknown_study(
+    catalog: Catalog, base: Recipe, held_out: int = 20, progress: bool = True
+) -> Record:
     """Train without the last `held_out` classes, then tell their photos from those of known ones.
 
     Known photos are val's; unknown ones are all photos of the held-out classes that are not in
@@ -76,15 +78,13 @@ def unknown_study(catalog: Catalog, base: Recipe, held_out: int = 20) -> Record:
         )
     known = catalog.select_classes(range(catalog.num_classes - held_out))
     label = f"{base.name}-without-{held_out}"
-    checkpoint, _ = load_or_train(base.but(name=label), known)
-    logits = {"known": logits_of(checkpoint, known, "val")[0]}
-    unknown = _strangers(catalog, known, held_out)
-    logits["unknown"] = logits_of(checkpoint, unknown, "unknown")[0]
-    gallery = features_of(checkpoint, known, "train")
-    near = {
-        "known": nearest_similarity(features_of(checkpoint, known, "val"), gallery),
-        "unknown": nearest_similarity(features_of(checkpoint, unknown, "unknown"), gallery),
-    }
+    checkpoint, _ = load_or_train(base.but(name=label), known, progress=progress)
+    sides = {"known": (known, "val"), "unknown": (_strangers(catalog, known, held_out), "unknown")}
+    gallery = features_of(checkpoint, known, "train", progress)
+    logits, near = {}, {}
+    for side, where in sides.items():
+        logits[side] = logits_of(checkpoint, *where, progress)[0]
+        near[side] = nearest_similarity(features_of(checkpoint, *where, progress), gallery)
     scores = {
         "max softmax": {side: max_softmax(values) for side, values in logits.items()},
         "energy": {side: energy(values) for side, values in logits.items()},
@@ -104,6 +104,10 @@ def _strangers(catalog: Catalog, known: Catalog, held_out: int) -> Catalog:
     strangers = table[there].assign(label=pd.NA, split="unknown")
     return Catalog(strangers, known.class_names, f"{catalog.name}-unknown-{held_out}",
                    catalog.source)  # fmt: skip
+
+
+def _quietly(line: str) -> None:
+    """What a study of dozens of trainings does with each one's announcement."""
 
 
 def _record(

@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,17 +51,24 @@ AUXILIARY = 0.4  # weight of an auxiliary classifier's loss (Szegedy 2016, arXiv
 NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
 
 
-def load_or_train(chosen: Recipe, catalog: Catalog, folder: Path | str | None = None, **options):
+def load_or_train(
+    chosen: Recipe,
+    catalog: Catalog,
+    folder: Path | str | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    **options,
+):
     """Load the checkpoint of this recipe and catalog, or train it; says aloud which of the two.
 
     Returns `(checkpoint, run)`. Options go to `train`.
     """
     run = Run.of(chosen, catalog, folder)
     if run.finished:
-        print(f"loaded {run.folder.name} (trained earlier; delete the folder to train again)")
+        say(f"loaded {run.folder.name} (trained earlier; delete the folder to train again)")
     else:
         begun = "resuming" if run.state.exists() else "training"
-        print(f"{begun} {run.folder.name}")
+        say(f"{begun} {run.folder.name}")
         run = train(chosen, catalog, folder, **options)
     checkpoint = Checkpoint.load(run.best)
     checkpoint.check_classes(catalog)
