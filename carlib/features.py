@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,14 @@ class Features:
         """The features of some photos, (photos, dims), in the order of their store positions."""
         rows = np.searchsorted(self.positions, positions)
         return self.values[torch.from_numpy(rows).to(self.values.device)]
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Features of several splits as one; no photo may be in two of them."""
+    positions = np.concatenate([part.positions for part in parts])
+    order = np.argsort(positions)
+    values = torch.cat([part.values for part in parts])[torch.from_numpy(order)]
+    return Features(values, positions[order], sum(part.seconds for part in parts))
 
 
 class FeatureLoader:

@@ -26,7 +26,7 @@ from carlib.backbones import BACKBONES
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict
-from carlib.features import FeatureLoader, Features, pooled_features
+from carlib.features import FeatureLoader, Features, joined, pooled_features
 from carlib.loading import make_loader, set_seed
 from carlib.losses import make_loss
 from carlib.metrics import quick_metrics
@@ -214,12 +214,16 @@ class Trainer:
         """What the frozen body says of all photos of train and val."""
         if self.run.state.exists():
             self._resume()  # the body whose features are wanted is the one that was saved
-        split = self.store.catalog.table["split"].isin(["train", "val"]).to_numpy(bool)
-        positions = np.flatnonzero(split[self.store.rows])
         size = self.recipe.scored_size
-        found = pooled_features(
-            self.raw, self.store, positions, self.normalize, size, self.device, self.show
-        )
+        # Split by split and of all their photos: so scoring, and runs on part of train, find them.
+        parts = [
+            pooled_features(
+                self.raw, self.store, self.store.positions(split), self.normalize, size,
+                self.device, self.show,
+            )
+            for split in ("train", "val")
+        ]  # fmt: skip
+        found = joined(parts)
         if not self.done.epoch:
             self.done.seconds = found.seconds
         return found

@@ -10,7 +10,8 @@ from toys import toy_recipe
 from carlib import features
 from carlib.augment import Normalize
 from carlib.backbones import build_backbone
-from carlib.features import pooled_features
+from carlib.evaluation import evaluate
+from carlib.features import joined, pooled_features
 from carlib.loading import scoring_photos
 from carlib.paths import cache_root
 from carlib.photos import Framing, PhotoStore
@@ -122,3 +123,25 @@ def test_the_checkpoint_of_a_head_is_a_whole_network(toys):
     with torch.no_grad():
         assert model(torch.rand(2, 3, 32, 32)).shape == (2, 4)
     assert run.summary["seconds"] > sum(row["seconds"] for row in run.history())
+
+
+def test_joined_features_are_found_by_position(toys):
+    store, model, normalize = store_and_body(toys)
+    train, val = store.positions("train"), store.positions("val")
+    parts = [
+        pooled_features(model, store, split, normalize, 32, CPU, progress=False)
+        for split in (val, train)
+    ]
+    whole = joined(parts)
+    some = np.array([val[1], train[5], train[0]])
+    wanted = torch.cat([parts[0].of(val[1:2]), parts[1].of(train[[5, 0]])])
+    assert torch.equal(whole.of(some), wanted) and len(whole.values) == len(toys)
+    assert whole.seconds == parts[0].seconds + parts[1].seconds
+
+
+def test_scoring_a_frozen_network_finds_what_training_computed(toys, counted):
+    run = train(toy_recipe(**FROZEN), toys, progress=False)
+    assert sorted(counted) == [16, 80]
+    evaluate(Checkpoint.load(run.best), toys, "val")
+    train(toy_recipe(**FROZEN, head="mlp", imbalance=4.0), toys, progress=False)
+    assert len(counted) == 2
