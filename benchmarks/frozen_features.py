@@ -50,10 +50,11 @@ def compare(catalog: Catalog, chosen: Recipe) -> Record:
 
 def limited(catalog: Catalog, per_class: int) -> Catalog:
     """A few train photos of every class, and as many val photos at most."""
-    table = catalog.with_val().table
+    catalog = catalog.with_val()
+    table = catalog.table
     place = table.groupby(["split", "label"]).cumcount()
     few = table["split"].isin(["train", "val"]) & (place < per_class)
-    return catalog.with_val().select(few)
+    return catalog.select(few)
 
 
 def main(arguments: list[str] | None = None) -> Record:

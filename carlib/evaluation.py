@@ -14,10 +14,9 @@ from torchvision.transforms.functional import center_crop
 from carlib.augment import Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.features import pooled_features
+from carlib.features import pooled_features, says_the_same
 from carlib.loading import scoring_photos
 from carlib.metrics import group_accuracy, per_class, score
-from carlib.models import Classifier
 from carlib.photos import Framing, PhotoStore
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
@@ -94,7 +93,7 @@ def logits_of(
     if views:
         size = chosen.scored_size
         logits = predict_views(model, store, positions, normalize, size, device, views)
-    elif chosen.sees_the_same and type(model) is Classifier:  # its features may lie ready
+    elif says_the_same(chosen, model):  # its features may lie ready
         with torch.no_grad():
             logits = model.classify(_features(chosen, model, store, positions, normalize, device))
             logits = logits.float().cpu()
@@ -164,7 +163,7 @@ def evaluate(
     return Record(
         kind="evaluation",
         name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}",
-        data=_data(catalog, split, labels),
+        data=scored_data(catalog, split, len(labels)),
         metrics=metrics,
         recipe=asdict(chosen),
         checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
@@ -198,7 +197,7 @@ def evaluate_views(
     return Record(
         kind="views",
         name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}-views",
-        data=_data(catalog, split, labels),
+        data=scored_data(catalog, split, len(labels)),
         metrics={
             "accuracy": float((mean == labels).mean()),
             "gain": compared["difference"],
@@ -227,12 +226,13 @@ def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None
         append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
 
 
-def _data(catalog: Catalog, split: str, labels: np.ndarray) -> dict[str, object]:
+def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:
+    """What a record says of the photos that were scored."""
     return {
         "catalog": catalog.name,
         "fingerprint": catalog.fingerprint,
         "split": split,
         "split_hash": catalog.split_hash(split),
-        "photos": len(labels),
+        "photos": photos,
         "classes": catalog.num_classes,
     }

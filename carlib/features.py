@@ -21,6 +21,7 @@ from carlib.loading import scoring_photos
 from carlib.models import Classifier
 from carlib.paths import cache_root
 from carlib.photos import PhotoStore
+from carlib.recipes import Recipe
 from carlib.records import load_tensors, save_tensors
 
 
@@ -36,6 +37,14 @@ class Features:
         """The features of some photos, (photos, dims), in the order of their store positions."""
         rows = np.searchsorted(self.positions, positions)
         return self.values[torch.from_numpy(rows).to(self.values.device)]
+
+
+def says_the_same(chosen: Recipe, model: torch.nn.Module) -> bool:
+    """Whether this network's features of a photo never change while the recipe is trained.
+
+    A network with more than a head on its body (InceptionV3's auxiliary one) needs the photos.
+    """
+    return chosen.sees_the_same and type(model) is Classifier
 
 
 def joined(parts: Sequence[Features]) -> Features:

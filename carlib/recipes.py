@@ -292,9 +292,9 @@ _add("lite0", note="ours on a GPU: EfficientNet-Lite0, all of it from the first 
      lr=1e-3, epochs=60, batch_size=64, ema=0.999, eval_every=5)  # fmt: skip
 _add("lite2", "lite0", note="the same with EfficientNet-Lite2", model="efficientnet_lite2",
      size=288, eval_size=320)  # fmt: skip
-_add("lite0_cpu", "lite0", note="ours in half an hour on two CPU cores", size=128, eval_size=0,
+_add("lite0_cpu", "lite0", note="ours on two CPU cores", size=128, eval_size=0,
      store_size=160, mixup=0.0, cutmix=0.0, epochs=12, ema=0.0, eval_every=1)  # fmt: skip
-_add("lite0_cpu_long", "lite0_cpu", note="ours in an hour and a half on two CPU cores", size=160,
+_add("lite0_cpu_long", "lite0_cpu", note="ours on two CPU cores, more epochs and pixels", size=160,
      eval_size=192, store_size=192, start_size=96, epochs=20, ema=0.998,
      eval_every=2)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
 
-import numpy as np
 import pandas as pd
 
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation import evaluate, features_of, logits_of
+from carlib.evaluation import evaluate, features_of, logits_of, scored_data
 from carlib.recipes import Recipe
 from carlib.records import Record, command_line
 from carlib.training import load_or_train
@@ -116,14 +115,7 @@ def _record(
     return Record(
         kind="study",
         name=f"{name}-{catalog.name}-{base.name}",
-        data={
-            "catalog": catalog.name,
-            "fingerprint": catalog.fingerprint,
-            "split": "val",
-            "split_hash": catalog.split_hash("val"),
-            "classes": catalog.num_classes,
-            "photos": int(np.sum(catalog.table["split"] == "val")),
-        },
+        data=scored_data(catalog, "val", catalog.split_sizes["val"]),
         metrics=metrics,
         recipe=asdict(base),
         extra=extra,

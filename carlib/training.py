@@ -26,11 +26,11 @@ from carlib.backbones import BACKBONES
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict
-from carlib.features import FeatureLoader, Features, joined, pooled_features
+from carlib.features import FeatureLoader, Features, joined, pooled_features, says_the_same
 from carlib.loading import make_loader, set_seed
 from carlib.losses import make_loss
 from carlib.metrics import quick_metrics
-from carlib.models import Classifier, count_parameters
+from carlib.models import count_parameters
 from carlib.photos import Framing, PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
 from carlib.recipes import Recipe
@@ -190,7 +190,7 @@ class Trainer:
         return STATISTICS[BACKBONES[self.recipe.model].statistics if wanted == "model" else wanted]
 
     def _make_network(self, num_classes: int, reuse_features: bool) -> Features | None:
-        """The network, its optimizer, what prepares it; features where its body is frozen."""
+        """The network and its optimizer, as begun or resumed; features where its body is frozen."""
         from timm.utils import ModelEmaV3
 
         set_seed(seed_of(self.recipe.seed), self.device)
@@ -199,21 +199,19 @@ class Trainer:
         model = model.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(self.recipe, model)
         self.raw = model
-        reuse = reuse_features and self.recipe.sees_the_same and type(model) is Classifier
-        self.model, self.optimizer = self.accelerator.prepare(
-            Top(model) if reuse else model, optimizer
-        )
+        reuse = reuse_features and says_the_same(self.recipe, model)
+        learner = torch.nn.Sequential(model.dropout, model.head) if reuse else model
+        self.model, self.optimizer = self.accelerator.prepare(learner, optimizer)
         if self.recipe.compile:
             self.model = torch.compile(self.model)
         self.ema = (
             ModelEmaV3(model, decay=self.recipe.ema, use_warmup=True) if self.recipe.ema else None
         )
+        self._resume()
         return self._features() if reuse else None
 
     def _features(self) -> Features:
         """What the frozen body says of all photos of train and val."""
-        if self.run.state.exists():
-            self._resume()  # the body whose features are wanted is the one that was saved
         size = self.recipe.scored_size
         # Split by split and of all their photos: so scoring, and runs on part of train, find them.
         parts = [
@@ -235,7 +233,6 @@ class Trainer:
 
     def fit(self, profile: bool = False) -> None:
         """Epochs until the recipe's end, early stopping, or an error; then the summary."""
-        self._resume()
         with self._board() as board:
             while self.done.epoch < self.recipe.epochs and not self._should_stop():
                 started = time.perf_counter()
@@ -469,18 +466,6 @@ class Trainer:
                 f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {self.done.best_epoch})"
             )
         tqdm.write(f"{shown}  {row['seconds']:.0f} s")
-
-
-class Top(torch.nn.Module):
-    """What stands on a frozen body, as a network of its own: features in, logits out."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.dropout, self.head = model.dropout, model.head
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, classes)."""
-        return self.head(self.dropout(features))
 
 
 def make_accelerator(chosen: Recipe) -> Accelerator:
