@@ -27,7 +27,7 @@ from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict
 from carlib.features import FeatureLoader, Features, joined, pooled_features, says_the_same
-from carlib.loading import make_loader, set_seed
+from carlib.loading import keep_freed_memory, make_loader, set_seed
 from carlib.losses import make_loss
 from carlib.metrics import quick_metrics
 from carlib.models import count_parameters
@@ -144,6 +144,7 @@ class Trainer:
         self.run, self.recipe = run, run.recipe
         self.show = progress and accelerator.is_main_process
         self.accelerator, self.device = accelerator, accelerator.device
+        keep_freed_memory(self.device)
         framing = Framing(
             self.recipe.kept_size, self.recipe.crop, self.recipe.margin, self.recipe.fit
         )
