@@ -14,9 +14,12 @@ import pandas as pd
 import torch
 
 from carlib.catalog import Catalog, open_catalog
+from carlib.evaluation import evaluate, logits_of
+from carlib.models import count_flops
 from carlib.recipes import Recipe, quick, recipe
-from carlib.records import Record, hardware, load_records, versions
+from carlib.records import Checkpoint, Record, hardware, load_records, versions
 from carlib.results import STANFORD, Row, comparable, evaluations, row
+from carlib.training import load_or_train
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,45 @@ def setup(seed: int = 0) -> Setup:
     return Setup(catalog, device, seed)
 
 
-def compare(records: Mapping[str, Record], *titles: str) -> pd.DataFrame:
-    """Evaluation records side by side, a row per title (all by default), for tables and bars."""
-    rows = []
-    for title in titles or records:
-        metrics, training = records[title].metrics, records[title].extra["training"]
-        low, high = metrics["accuracy_interval"]
-        row = {"name": title, "value": metrics["accuracy"], "low": low, "high": high}
-        row |= {name: metrics[name] for name in ("top5", "macro_f1")}
-        rows.append(row | {"parameters": training["parameters"], "seconds": training["seconds"]})
-    return pd.DataFrame(rows)
+class Experiments:
+    """Networks that a notebook trains on one catalog: their records and val logits, by title."""
+
+    def __init__(self, here: Setup, catalog: Catalog) -> None:
+        self.here, self.catalog = here, catalog
+        self.records: dict[str, Record] = {}
+        self.logits: dict[str, torch.Tensor] = {}  # of val: (photos, classes), in catalog order
+        self.flops: dict[str, int] = {}  # of one photo, forward
+
+    def run(
+        self, name: str, title: str, cut: Mapping[str, object] | None = None, **changes: object
+    ) -> Checkpoint:
+        """Train or load a recipe (see `Setup.recipe`) and score it on val, under a title."""
+        chosen = self.here.recipe(name, cut, **changes)
+        checkpoint, run = load_or_train(chosen, self.catalog, progress=False)
+        record = self.here.keep(evaluate(checkpoint, self.catalog, "val", run))
+        self.records[title] = record
+        self.logits[title] = logits_of(checkpoint, self.catalog, "val", progress=False)[0]
+        self.flops[title] = count_flops(
+            checkpoint.model, chosen.scored_size, 1 if chosen.grayscale else 3
+        )
+        seconds = run.summary["seconds"]
+        print(f"{title}: accuracy {record.metrics['accuracy']:.3f}, {seconds:.0f} s")
+        return checkpoint
+
+    def table(self, *titles: str) -> pd.DataFrame:
+        """What was reached and what it cost, a row per title (all by default)."""
+        rows = []
+        for title in titles or self.records:
+            metrics, training = self.records[title].metrics, self.records[title].extra["training"]
+            low, high = metrics["accuracy_interval"]
+            rows.append(
+                {"name": title, "value": metrics["accuracy"], "low": low, "high": high}
+                | {score: metrics[score] for score in ("top5", "macro_f1")}
+                | {"parameters": training["parameters"], "GFLOPs": self.flops[title] / 1e9}
+                | {"seconds": training["seconds"]}
+                | {"photos/s": training["photos_seen"] / training["seconds"]}
+            )
+        return pd.DataFrame(rows)
 
 
 def full_scale(*names: str, weights: str | None = None) -> pd.DataFrame:

@@ -92,8 +92,8 @@ def unknown_study(
     rows = [{"score": name} | rejection(**sides) for name, sides in scores.items()]
     photos = {side: len(values) for side, values in logits.items()}
     extra = {"rows": rows, "held_out": list(catalog.class_names[-held_out:]), "photos": photos}
-    best = max(rows, key=lambda row: row["auroc"])
-    return _record("unknown", catalog, base, {"auroc": best["auroc"]}, extra)
+    metrics = {f"auroc_{row['score'].replace(' ', '_')}": row["auroc"] for row in rows}
+    return _record("unknown", catalog, base, metrics, extra)
 
 
 def _strangers(catalog: Catalog, known: Catalog, held_out: int) -> Catalog:

@@ -88,3 +88,18 @@ def test_studies_show_their_rows_or_that_they_were_not_run(results: Path) -> Non
     replace(study, extra={"rows": rows}).write()
     table = notebook.studies("unknown")
     assert table["auroc"].tolist() == [0.912, 0.9] and set(table.index) == {"lite0_frozen"}
+
+
+def test_experiments_keep_what_every_network_reached_and_cost(here, results, capsys) -> None:
+    lab = notebook.Experiments(here, here.catalog)
+    cut = {"epochs": 1, "size": 16, "store_size": 16}
+    lab.run("cnn3", "three", cut)
+    lab.run("cnn4", "four", cut, lr=0.01)
+    assert "three: accuracy" in capsys.readouterr().out
+    table = lab.table().set_index("name")
+    assert list(table.index) == ["three", "four"] == list(lab.logits)
+    assert lab.table("four")["name"].tolist() == ["four"]
+    assert (table["GFLOPs"] > 0).all() and (table["photos/s"] > 0).all()
+    assert table.loc["four", "value"] == lab.records["four"].metrics["accuracy"]
+    assert len(lab.logits["three"]) == lab.records["three"].data["photos"]
+    assert len(list(results.glob("*.json"))) == 2  # photos of one's own: their records are kept
