@@ -16,8 +16,8 @@ import resource, torch
 from carlib.loading import keep_freed_memory
 if {keep}:
     keep_freed_memory(torch.device("cpu"))
-for step in range(6):
-    if step == 1:
+for step in range(8):
+    if step == 3:  # the first steps grow the heap
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
