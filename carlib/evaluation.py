@@ -104,10 +104,11 @@ def logits_of(
 
 def features_of(
     checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
-) -> torch.Tensor:
-    """Pooled features (photos, dims) of a split in catalog order, framed as the recipe scores."""
-    ready = _ready(checkpoint, catalog, split, progress)
-    return _features(checkpoint.recipe, *ready).cpu()
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Pooled features (photos, dims) of a split, framed as the recipe scores, and table rows."""
+    model, store, positions, normalize, device = _ready(checkpoint, catalog, split, progress)
+    found = _features(checkpoint.recipe, model, store, positions, normalize, device)
+    return found.cpu(), store.rows[positions]
 
 
 def _features(chosen, model, store, positions, normalize, device) -> torch.Tensor:

@@ -67,6 +67,10 @@ class Classifier(nn.Module):
         """Logits (batch, classes) of pooled features (batch, num_features)."""
         return self.head(self.dropout(features))
 
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, dims) of length one, of pooled features (batch, num_features)."""
+        return nn.functional.normalize(features)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, shape (batch, classes)."""
         return self.classify(self.features(x))

@@ -15,7 +15,8 @@ import pandas as pd
 
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation import evaluate, features_of, logits_of, scored_data
+from carlib.embeddings import embed
+from carlib.evaluation import evaluate, logits_of, scored_data
 from carlib.recipes import Recipe
 from carlib.records import Record, command_line
 from carlib.training import load_or_train
@@ -79,11 +80,12 @@ def unknown_study(
     label = f"{base.name}-without-{held_out}"
     checkpoint, _ = load_or_train(base.but(name=label), known, progress=progress)
     sides = {"known": (known, "val"), "unknown": (_strangers(catalog, known, held_out), "unknown")}
-    gallery = features_of(checkpoint, known, "train", progress)
+    gallery = embed(checkpoint, known, "train", progress=progress).values
     logits, near = {}, {}
     for side, where in sides.items():
         logits[side] = logits_of(checkpoint, *where, progress)[0]
-        near[side] = nearest_similarity(features_of(checkpoint, *where, progress), gallery)
+        own = embed(checkpoint, *where, progress=progress).values
+        near[side] = nearest_similarity(own, gallery)
     scores = {
         "max softmax": {side: max_softmax(values) for side, values in logits.items()},
         "energy": {side: energy(values) for side, values in logits.items()},

@@ -97,7 +97,7 @@ def test_features_are_computed_once_for_these_weights_and_photos(toys, counted):
     with torch.no_grad():
         photos = next(scoring_photos(store, positions, 32, CPU))
         wanted = model.eval().features(normalize(photos))
-    assert torch.allclose(first.of(positions), wanted, atol=1e-5)
+    assert torch.allclose(first.of(positions), wanted, rtol=1e-3, atol=1e-5)  # half precision
 
     with torch.no_grad():
         model.body.conv1.weight.mul_(1.01)

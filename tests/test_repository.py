@@ -24,8 +24,8 @@ FLOORS = (
     ("photos", "audit", "sampling"),
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
-    ("metrics", "trust", "features", "training", "evaluation", "results"),
-    ("plots", "studies", "retrieval", "verification", "explain"),
+    ("metrics", "trust", "features", "training", "evaluation", "results", "embeddings"),
+    ("plots", "studies", "retrieval", "gallery", "verification", "explain"),
     ("cli", "report", "notebook", "app", "__init__"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

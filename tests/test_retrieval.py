@@ -1,0 +1,264 @@
+"""Neighbors and their scores, against scikit-learn and pytorch-metric-learning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from toys import toy_recipe
+
+from carlib.backbones import build_backbone
+from carlib.embeddings import Embeddings, Whitening, effective_rank, embed, scaled
+from carlib.errors import RunError
+from carlib.evaluation import features_of
+from carlib.records import Checkpoint
+from carlib.retrieval import (
+    choose_k,
+    class_map,
+    hardest_queries,
+    knn_record,
+    knn_table,
+    label_suspects,
+    mean_scores,
+    neighbors,
+    other_neighbors,
+    query_scores,
+    retrieval_scores,
+    votes,
+)
+from carlib.training import train
+
+
+def photos(sizes=(12, 9, 5, 2, 1), dims: int = 8, seed: int = 0, noise: float = 1.2) -> Embeddings:
+    """Photos of classes of unequal size, whose clusters overlap."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centers = np.random.default_rng(99).normal(size=(len(sizes), dims))
+    values = centers[labels] + noise * generator.normal(size=(len(labels), dims))
+    table = pd.DataFrame(
+        {
+            "path": [f"{seed}-{row}.jpg" for row in range(len(labels))],
+            "label": pd.array(labels, "Int64"),
+            "class_name": [f"car {label}" for label in labels],
+            "make": "Fiat",
+            "body": "Coupe",
+        }
+    )
+    return Embeddings(values.astype(np.float32), table, "net")
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbors_are_those_of_scikit_learn(metric: str) -> None:
+    gallery, queries = photos().values, photos(seed=1).values
+    theirs = NearestNeighbors(metric=metric, algorithm="brute").fit(gallery).kneighbors(queries, 6)
+    ours = neighbors(gallery, queries, 6, metric)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_a_photo_is_not_its_own_neighbor_even_among_copies() -> None:
+    values = np.ones((6, 3), np.float32)
+    copies = Embeddings(values, photos((6,)).table, "net")
+    distances, found = other_neighbors(copies, 3)
+    assert found.shape == distances.shape == (6, 3)
+    assert not (found == np.arange(6)[:, None]).any()
+
+
+def test_bad_galleries_and_queries_are_named() -> None:
+    values = photos().values
+    with pytest.raises(RunError, match="unknown metric 'manhattan'"):
+        neighbors(values, values, 1, "manhattan")
+    with pytest.raises(RunError, match="equal dims"):
+        neighbors(values, values[:, :3], 1)
+    with pytest.raises(RunError, match="has no 30 neighbors"):
+        neighbors(values, values, 30)
+    with pytest.raises(RunError, match="do not fit"):
+        Embeddings(values[:3], photos().table, "net")
+    with pytest.raises(RunError, match="not finite"):
+        Embeddings(values * np.inf, photos().table, "net")
+
+
+# --- kNN classification ---
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("k", [1, 4, 7])
+def test_votes_are_those_of_scikit_learn(weights: str, k: int) -> None:
+    gallery, queries = photos(), photos(seed=1)
+    queries = Embeddings(
+        np.vstack([queries.values[:-2], gallery.values[:2]]), queries.table, "net"
+    )  # the last two are copies
+    theirs = KNeighborsClassifier(k, weights=weights, algorithm="brute")
+    theirs.fit(gallery.values, gallery.labels)
+    distances, found = neighbors(gallery.values, queries.values, k, "euclidean")
+    distances[distances < 1e-4] = 0
+    ours = votes(distances, gallery.labels[found], 5, weights)
+    np.testing.assert_allclose(ours, theirs.predict_proba(queries.values), atol=1e-4)
+
+
+def test_the_table_has_every_k_metric_and_weighting() -> None:
+    gallery, queries = photos((40, 40, 40)), photos((20, 20, 20), seed=1)
+    table = knn_table(gallery, queries, 3, ks=(1, 5))
+    assert len(table) == 8 and table["accuracy"].between(0, 1).all()
+    theirs = KNeighborsClassifier(5, metric="cosine", algorithm="brute")
+    theirs.fit(gallery.values, gallery.labels)
+    row = table.query("metric == 'cosine' and weights == 'uniform' and k == 5").iloc[0]
+    assert row["accuracy"] == pytest.approx(theirs.score(queries.values, queries.labels))
+
+
+# --- retrieval ---
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_scores_are_those_of_pytorch_metric_learning(alone: bool) -> None:
+    calculators = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
+    queries, gallery = photos(), None if alone else photos(seed=1)
+    calculator = calculators.AccuracyCalculator(
+        include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
+        k="max_bin_count", device=torch.device("cpu"),
+    )  # fmt: skip
+    vectors, labels = torch.from_numpy(scaled(queries.values)), torch.from_numpy(queries.labels)
+    if gallery is None:
+        theirs = calculator.get_accuracy(vectors, labels)
+    else:
+        theirs = calculator.get_accuracy(
+            vectors, labels, torch.from_numpy(scaled(gallery.values)),
+            torch.from_numpy(gallery.labels),
+        )  # fmt: skip
+    ours = query_scores(queries, gallery).mean()
+    assert ours["recall_at_1"] == pytest.approx(theirs["precision_at_1"])
+    assert ours["r_precision"] == pytest.approx(theirs["r_precision"])
+    assert ours["map_at_r"] == pytest.approx(theirs["mean_average_precision_at_r"])
+
+
+def test_a_query_alone_in_its_class_is_not_scored() -> None:
+    asked = photos()
+    scores = query_scores(asked)
+    assert scores.isna().all(axis=1).to_numpy().tolist() == (asked.labels == 4).tolist()
+    with pytest.raises(RunError, match="no query has another photo"):
+        mean_scores(query_scores(photos((1, 1, 1))), np.arange(3))
+
+
+def test_scores_lie_in_order_and_their_intervals_around_them() -> None:
+    found = retrieval_scores(photos((12, 9, 5, 4, 4)))
+    recalls = [found[f"recall_at_{k}"] for k in (1, 2, 4, 8)]
+    assert recalls == sorted(recalls) and 0 <= found["map_at_r"] <= found["r_precision"] <= 1
+    for name in ("recall_at_1", "map_at_r"):
+        low, high = found[f"{name}_interval"]
+        assert low <= found[name] <= high and low < high
+    assert 1 <= found["effective_rank"] <= 8
+
+
+def test_perfect_and_hopeless_embeddings() -> None:
+    table = photos((4, 4)).table
+    labels = table["label"].to_numpy(int)
+    perfect = Embeddings(np.eye(2, dtype=np.float32)[labels], table, "net")
+    assert (query_scores(perfect).to_numpy() == 1).all()
+    pairs = np.repeat(np.eye(4, dtype=np.float32), 2, axis=0)  # each photo beside a stranger
+    strangers = table.assign(label=pd.array([0, 1] * 4, "Int64"))
+    assert (query_scores(Embeddings(pairs, strangers, "net"))["recall_at_1"] == 0).all()
+
+
+# --- embeddings ---
+
+
+def test_whitening_leaves_no_direction_larger_than_another() -> None:
+    values = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32)
+    values *= [9, 5, 3, 1, 1, 0.5]
+    found = Whitening.fit(values, 4)
+    spread = ((values - found.mean) @ found.axes).std(0)
+    np.testing.assert_allclose(spread, 1, atol=0.01)
+    made = found.apply(Embeddings(values, photos((500,)).table, "net"))
+    np.testing.assert_allclose(np.linalg.norm(made.values, axis=1), 1, atol=1e-5)
+    with pytest.raises(RunError, match="have 6 axes; asked for 7"):
+        Whitening.fit(values, 7)
+
+
+def test_the_rank_tells_a_collapsed_embedding() -> None:
+    values = np.random.default_rng(0).normal(size=(300, 16))
+    assert effective_rank(values) > 14
+    assert effective_rank(values[:, :1] * np.ones((1, 16))) == pytest.approx(1)
+    assert effective_rank(np.ones((5, 3))) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from toys import by_class, toy_catalog
+
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("retrieval")
+        patch.setenv("CARLIB_CACHE", str(folder / "cache"))
+        catalog = toy_catalog(by_class(folder / "photos"))
+        run = train(toy_recipe(epochs=6), catalog, folder / "run", progress=False)
+        yield Checkpoint.load(run.best), catalog
+
+
+def test_embeddings_keep_the_order_of_the_catalog(trained) -> None:
+    checkpoint, catalog = trained
+    found = embed(checkpoint, catalog, progress=False)
+    assert list(found.paths) == list(catalog.table["path"])
+    np.testing.assert_allclose(np.linalg.norm(found.values, axis=1), 1, atol=1e-5)
+    own, rows = features_of(checkpoint, catalog, "val", progress=False)
+    val = embed(checkpoint, catalog, "val", unit=False, progress=False)
+    np.testing.assert_array_equal(val.values, own.numpy()[np.argsort(rows)])
+    assert val.network == checkpoint.hash and set(val.table["split"]) == {"val"}
+
+
+def test_k_is_chosen_without_the_photos_that_are_scored(trained) -> None:
+    checkpoint, catalog = trained
+    gallery = embed(checkpoint, catalog, "train", unit=False, progress=False)
+    queries = embed(checkpoint, catalog, "val", unit=False, progress=False)
+    chosen = choose_k(gallery, catalog)
+    record = knn_record(gallery, queries, catalog, checkpoint.recipe)
+    assert record.extra["chosen"] == {key: chosen[key] for key in ("metric", "weights", "k")}
+    row = pd.DataFrame(record.extra["rows"]).query(
+        "metric == @chosen['metric'] and weights == @chosen['weights'] and k == @chosen['k']"
+    )
+    assert record.metrics["accuracy"] == pytest.approx(row["accuracy"].iloc[0])
+    assert record.metrics["accuracy"] > 0.5 and record.data["photos"] == len(queries)
+
+
+def test_an_embedder_needs_no_training_to_embed(trained, monkeypatch) -> None:
+    _, catalog = trained
+    model = build_backbone("resnet18", 4).eval()
+    plain = Checkpoint(
+        model, toy_recipe(model="resnet18"), catalog.class_names, (0.5,) * 3, (0.5,) * 3, "plain"
+    )
+    found = embed(plain, catalog, "val", progress=False)
+    assert found.values.shape == (catalog.split_sizes["val"], 512)
+
+
+# --- looking ---
+
+
+def test_a_wrong_label_is_suspected_and_no_other() -> None:
+    clean = photos((20, 20, 20), noise=0.1)
+    labels = clean.labels.copy()
+    wrong = 7
+    labels[wrong] = (labels[wrong] + 1) % 3
+    table = clean.table.assign(
+        label=pd.array(labels, "Int64"), class_name=[f"car {label}" for label in labels]
+    )
+    found = label_suspects(Embeddings(clean.values, table, "net"))
+    assert list(found.index) == [wrong] and found["agreement"].tolist() == [1.0]
+    assert found["says"].tolist() == [f"car {clean.labels[wrong]}"]
+    assert found["nearest"].iloc[0] in set(clean.paths)
+    assert label_suspects(clean).empty
+
+
+def test_the_hardest_queries_come_first() -> None:
+    asked = photos((12, 9, 5, 4))
+    scores = query_scores(asked)
+    found = hardest_queries(scores, asked, top=5)
+    assert found["map_at_r"].is_monotonic_increasing and len(found) == 5
+    assert found["map_at_r"].iloc[0] == scores["map_at_r"].min()
+
+
+def test_the_map_has_every_class_once() -> None:
+    found = class_map(photos((12, 9, 5, 4)))
+    assert found["photos"].tolist() == [12, 9, 5, 4] and found[["x", "y"]].notna().all(axis=None)
+    pd.testing.assert_frame_equal(found, class_map(photos((12, 9, 5, 4))))
+    with pytest.raises(RunError, match="three classes"):
+        class_map(photos((5, 5)))
