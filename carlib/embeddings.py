@@ -24,16 +24,16 @@ from carlib.records import Checkpoint
 class Embeddings:
     """One row per photo, in the order of the catalog it came from."""
 
-    values: np.ndarray  # (photos, dims) float32
+    vectors: np.ndarray  # (photos, dims) float32
     table: pd.DataFrame  # the photos' rows of the catalog, index 0..n-1
     network: str  # hash of the checkpoint; points of different networks cannot be compared
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 2 or len(self.values) != len(self.table):
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.table):
             raise RunError(
-                f"embeddings of shape {self.values.shape} do not fit {len(self.table)} photos"
+                f"embeddings of shape {self.vectors.shape} do not fit {len(self.table)} photos"
             )
-        if not np.isfinite(self.values).all():
+        if not np.isfinite(self.vectors).all():
             raise RunError("embeddings hold values that are not finite")
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class Embeddings:
     def select(self, which: np.ndarray) -> Embeddings:
         """The photos at some positions, or those where a boolean mask is true."""
         table = self.table.iloc[np.arange(len(self))[which]].reset_index(drop=True)
-        return Embeddings(self.values[which], table, self.network)
+        return Embeddings(self.vectors[which], table, self.network)
 
 
 def embed(
@@ -114,7 +114,7 @@ class Whitening:
 
     def apply(self, embeddings: Embeddings) -> Embeddings:
         """The same photos on the whitened axes, rows of length one."""
-        values = scaled((embeddings.values - self.mean) @ self.axes)
+        values = scaled((embeddings.vectors - self.mean) @ self.axes)
         return Embeddings(values, embeddings.table, embeddings.network)
 
 

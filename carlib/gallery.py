@@ -68,7 +68,7 @@ class Gallery:
             raise RunError(f"unknown kind of gallery {kind!r}; known: {', '.join(KINDS)}")
         if not len(embeddings):
             raise RunError("a gallery needs at least one photo to begin with")
-        vectors = scaled(embeddings.values)
+        vectors = scaled(embeddings.vectors)
         gallery = cls(_new_index(kind, vectors), _kept(embeddings)[:0], kind, embeddings.network)
         gallery.add(embeddings)
         return gallery
@@ -83,11 +83,11 @@ class Gallery:
         twice = [path for path in embeddings.paths if path in known or known.add(path)]
         if twice:
             raise RunError(f"{twice[0]}: in the gallery already ({len(twice)} such); remove first")
-        if embeddings.values.shape[1] != self.index.d:
+        if embeddings.vectors.shape[1] != self.index.d:
             raise RunError(
-                f"embeddings have {embeddings.values.shape[1]} dims, the gallery {self.index.d}"
+                f"embeddings have {embeddings.vectors.shape[1]} dims, the gallery {self.index.d}"
             )
-        self.index.add(scaled(embeddings.values))
+        self.index.add(scaled(embeddings.vectors))
         self.table = pd.concat([self.table, _kept(embeddings)], ignore_index=True)
 
     def remove(self, paths: Sequence[str]) -> int:
@@ -281,7 +281,7 @@ class MilvusGallery:
             raise RunError(f"{address}: there is a gallery {name!r} already; drop it first")
         schema = client.create_schema(auto_id=False)
         schema.add_field("path", DataType.VARCHAR, is_primary=True, max_length=1024)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=embeddings.values.shape[1])
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=embeddings.vectors.shape[1])
         for column in ("class_name", "make", "model"):
             schema.add_field(column, DataType.VARCHAR, max_length=256)
         for column in ("label", "year"):
@@ -313,7 +313,7 @@ class MilvusGallery:
                 raise RunError(f"{path}: in the gallery already; remove it first")
             rows = _kept(part).drop(columns="there")
             rows = rows.fillna({"class_name": "", "make": "", "model": "", "label": -1, "year": -1})
-            vectors = scaled(part.values)
+            vectors = scaled(part.vectors)
             self.client.insert(
                 self.collection,
                 [

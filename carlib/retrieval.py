@@ -67,7 +67,7 @@ def other_neighbors(
     embeddings: Embeddings, k: int, metric: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest other photos of every photo: distances and positions (photos, k)."""
-    distances, found = neighbors(embeddings.values, embeddings.values, k + 1, metric)
+    distances, found = neighbors(embeddings.vectors, embeddings.vectors, k + 1, metric)
     own = found == np.arange(len(found))[:, None]
     own[~own.any(1), -1] = True  # so many copies that the photo itself is not among the nearest
     return distances[~own].reshape(-1, k), found[~own].reshape(-1, k)
@@ -111,7 +111,7 @@ def knn_table(
     rows = []
     for metric in metrics:
         started = time.perf_counter()
-        distances, found = neighbors(gallery.values, queries.values, ks[-1], metric)
+        distances, found = neighbors(gallery.vectors, queries.vectors, ks[-1], metric)
         seconds = time.perf_counter() - started
         labels = gallery.labels[found]
         for weights in WEIGHTS:
@@ -151,7 +151,7 @@ def knn_record(gallery: Embeddings, queries: Embeddings, catalog: Catalog, base:
     rows = knn_table(gallery, queries, catalog.num_classes)
     started = time.perf_counter()
     k, metric = int(chosen["k"]), str(chosen["metric"])
-    distances, found = neighbors(gallery.values, queries.values, k, metric)
+    distances, found = neighbors(gallery.vectors, queries.vectors, k, metric)
     labels = gallery.labels[found]
     shares = votes(distances, labels, catalog.num_classes, str(chosen["weights"]))
     seconds = time.perf_counter() - started
@@ -197,7 +197,7 @@ def query_scores(
     if alone:
         _, found = other_neighbors(queries, depth, metric)
     else:
-        _, found = neighbors(known.values, queries.values, depth, metric)
+        _, found = neighbors(known.vectors, queries.vectors, depth, metric)
     hits = known.labels[found] == queries.labels[:, None]
     within = np.arange(depth) < relevant[:, None]  # the first R places
     precision = hits.cumsum(1) / np.arange(1, depth + 1)
@@ -233,7 +233,7 @@ def retrieval_scores(
     """Recall@1/2/4/8, R-precision and MAP@R with intervals, and the rank the embedding uses."""
     scores = query_scores(queries, gallery, metric)
     metrics = mean_scores(scores, queries.labels)
-    metrics["effective_rank"] = effective_rank(queries.values)
+    metrics["effective_rank"] = effective_rank(queries.vectors)
     return metrics
 
 
@@ -283,7 +283,7 @@ def class_map(embeddings: Embeddings, seed: int = 0) -> pd.DataFrame:
     known = np.unique(labels)
     if len(known) < 3:
         raise RunError(f"a map needs three classes or more, not {len(known)}")
-    means = np.stack([embeddings.values[labels == label].mean(0) for label in known])
+    means = np.stack([embeddings.vectors[labels == label].mean(0) for label in known])
     perplexity = min(30.0, (len(known) - 1) / 3)
     points = TSNE(perplexity=perplexity, metric="cosine", random_state=seed).fit_transform(means)
     table = embeddings.table.assign(label=labels).drop_duplicates("label").set_index("label")

@@ -14,8 +14,8 @@ from statistics import mean, stdev
 import pandas as pd
 
 from carlib.catalog import Catalog
-from carlib.errors import RunError
 from carlib.embeddings import embed
+from carlib.errors import RunError
 from carlib.evaluation import evaluate, logits_of, scored_data
 from carlib.recipes import Recipe
 from carlib.records import Record, command_line
@@ -80,11 +80,11 @@ def unknown_study(
     label = f"{base.name}-without-{held_out}"
     checkpoint, _ = load_or_train(base.but(name=label), known, progress=progress)
     sides = {"known": (known, "val"), "unknown": (_strangers(catalog, known, held_out), "unknown")}
-    gallery = embed(checkpoint, known, "train", progress=progress).values
+    gallery = embed(checkpoint, known, "train", progress=progress).vectors
     logits, near = {}, {}
     for side, where in sides.items():
         logits[side] = logits_of(checkpoint, *where, progress)[0]
-        own = embed(checkpoint, *where, progress=progress).values
+        own = embed(checkpoint, *where, progress=progress).vectors
         near[side] = nearest_similarity(own, gallery)
     scores = {
         "max softmax": {side: max_softmax(values) for side, values in logits.items()},

@@ -37,7 +37,7 @@ def points(count: int = 400, dims: int = 32, seed: int = 0, network: str = "net"
 
 
 def truth(photos: Embeddings, queries: np.ndarray, k: int) -> list[list[str]]:
-    order = np.argsort(-(scaled(queries) @ photos.values.T), axis=1)[:, :k]
+    order = np.argsort(-(scaled(queries) @ photos.vectors.T), axis=1)[:, :k]
     return [list(photos.paths[row]) for row in order]
 
 
@@ -47,7 +47,7 @@ def paths_of(found: pd.DataFrame) -> list[list[str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_search_finds_what_comparing_everything_finds(kind: str) -> None:
-    photos, asked = points(), points(20, seed=1).values
+    photos, asked = points(), points(20, seed=1).vectors
     found = paths_of(Gallery.build(photos, kind).search(asked, k=5))
     wanted = truth(photos, asked, 5)
     share = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found, wanted, strict=True)])
@@ -70,13 +70,13 @@ def made(request, tmp_path):
 def test_a_photo_finds_itself_until_it_is_removed(made) -> None:
     gallery, photos = made
     own = photos.paths[7]
-    first = gallery.search(photos.values[7:8], k=1).iloc[0]
+    first = gallery.search(photos.vectors[7:8], k=1).iloc[0]
     assert first["path"] == own and first["similarity"] == pytest.approx(1, abs=1e-3)
     assert gallery.remove([own, "no such photo"]) == 1 and gallery.remove([own]) == 0
     assert len(gallery) == len(photos) - 1
-    assert own not in set(gallery.search(photos.values[7:8], k=20)["path"])
+    assert own not in set(gallery.search(photos.vectors[7:8], k=20)["path"])
     gallery.add(photos.select(np.array([7])))  # and can come back
-    assert gallery.search(photos.values[7:8], k=1)["path"].tolist() == [own]
+    assert gallery.search(photos.vectors[7:8], k=1)["path"].tolist() == [own]
 
 
 def test_what_is_added_is_found_with_all_that_is_known_of_it(made) -> None:
@@ -84,7 +84,7 @@ def test_what_is_added_is_found_with_all_that_is_known_of_it(made) -> None:
     more = points(3, seed=5)
     gallery.add(more)
     assert len(gallery) == len(photos) + 3
-    first = gallery.search(more.values, k=2)
+    first = gallery.search(more.vectors, k=2)
     first = first[first["rank"] == 1].reset_index(drop=True)
     assert first["path"].tolist() == list(more.paths)
     for column in ("label", "class_name", "make", "model", "year"):
@@ -99,15 +99,15 @@ def test_filters_leave_the_nearest_of_what_they_allow(made, where) -> None:
     mask = np.ones(len(photos), bool)
     for column, wanted in where.items():
         mask &= photos.table[column].isin(np.atleast_1d(wanted)).to_numpy()
-    asked = points(5, seed=1).values
+    asked = points(5, seed=1).vectors
     assert paths_of(gallery.search(asked, 4, where)) == truth(photos.select(mask), asked, 4)
 
 
 def test_fewer_photos_than_asked_for_are_all_given(made) -> None:
     gallery, photos = made
     count = int((photos.table["year"] == 2002).sum())
-    assert len(gallery.search(photos.values[:1], 200, {"year": 2002})) == count
-    assert gallery.search(photos.values[:2], 3, {"make": "Trabant"}).empty
+    assert len(gallery.search(photos.vectors[:1], 200, {"year": 2002})) == count
+    assert gallery.search(photos.vectors[:2], 3, {"make": "Trabant"}).empty
 
 
 def test_points_of_another_network_are_refused(made) -> None:
@@ -126,17 +126,17 @@ def test_a_photo_cannot_be_there_twice(made) -> None:
 def test_bad_questions_are_named(made) -> None:
     gallery, photos = made
     with pytest.raises(RunError, match="queries must be"):
-        gallery.search(photos.values[:1, :5])
+        gallery.search(photos.vectors[:1, :5])
     with pytest.raises(RunError, match="k is 0"):
-        gallery.search(photos.values[:1], 0)
+        gallery.search(photos.vectors[:1], 0)
     with pytest.raises(RunError, match="cannot filter by 'colour'"):
-        gallery.search(photos.values[:1], 1, {"colour": "red"})
+        gallery.search(photos.vectors[:1], 1, {"colour": "red"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_large_filters_search_the_index_itself(kind: str, monkeypatch) -> None:
     monkeypatch.setattr(galleries, "EXACT", 0)
-    photos, asked = points(), points(10, seed=1).values
+    photos, asked = points(), points(10, seed=1).vectors
     gallery = Gallery.build(photos, kind)
     gone = photos.table["make"] == "BMW"
     gallery.remove(photos.paths[gone])
@@ -152,7 +152,7 @@ def test_large_filters_search_the_index_itself(kind: str, monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_gallery_is_the_same_gallery(kind: str, tmp_path) -> None:
-    photos, asked = points(), points(10, seed=1).values
+    photos, asked = points(), points(10, seed=1).vectors
     gallery = Gallery.build(photos, kind)
     gallery.remove(list(photos.paths[:50]))
     again = Gallery.load(gallery.save(tmp_path / "g"), network="net")
@@ -164,7 +164,7 @@ def test_a_saved_gallery_is_the_same_gallery(kind: str, tmp_path) -> None:
 
 
 def test_compacting_forgets_removed_photos() -> None:
-    photos, asked = points(), points(10, seed=1).values
+    photos, asked = points(), points(10, seed=1).vectors
     gallery = Gallery.build(photos)
     gallery.remove(list(photos.paths[::2]))
     small = gallery.compact()
@@ -208,7 +208,7 @@ def test_a_milvus_gallery_stays_where_it_is(tmp_path) -> None:
     MilvusGallery.build(photos, address).client.close()
     again = MilvusGallery(address, network="net")
     assert len(again) == len(photos)
-    assert again.search(photos.values[:1], 1)["path"].tolist() == [photos.paths[0]]
+    assert again.search(photos.vectors[:1], 1)["path"].tolist() == [photos.paths[0]]
     with pytest.raises(RunError, match="is a gallery 'cars' already"):
         MilvusGallery.build(photos, address)
     with pytest.raises(RunError, match="not new"):

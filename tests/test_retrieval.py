@@ -51,7 +51,7 @@ def photos(sizes=(12, 9, 5, 2, 1), dims: int = 8, seed: int = 0, noise: float = 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_neighbors_are_those_of_scikit_learn(metric: str) -> None:
-    gallery, queries = photos().values, photos(seed=1).values
+    gallery, queries = photos().vectors, photos(seed=1).vectors
     theirs = NearestNeighbors(metric=metric, algorithm="brute").fit(gallery).kneighbors(queries, 6)
     ours = neighbors(gallery, queries, 6, metric)
     np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
@@ -67,7 +67,7 @@ def test_a_photo_is_not_its_own_neighbor_even_among_copies() -> None:
 
 
 def test_bad_galleries_and_queries_are_named() -> None:
-    values = photos().values
+    values = photos().vectors
     with pytest.raises(RunError, match="unknown metric 'manhattan'"):
         neighbors(values, values, 1, "manhattan")
     with pytest.raises(RunError, match="equal dims"):
@@ -88,14 +88,14 @@ def test_bad_galleries_and_queries_are_named() -> None:
 def test_votes_are_those_of_scikit_learn(weights: str, k: int) -> None:
     gallery, queries = photos(), photos(seed=1)
     queries = Embeddings(
-        np.vstack([queries.values[:-2], gallery.values[:2]]), queries.table, "net"
+        np.vstack([queries.vectors[:-2], gallery.vectors[:2]]), queries.table, "net"
     )  # the last two are copies
     theirs = KNeighborsClassifier(k, weights=weights, algorithm="brute")
-    theirs.fit(gallery.values, gallery.labels)
-    distances, found = neighbors(gallery.values, queries.values, k, "euclidean")
+    theirs.fit(gallery.vectors, gallery.labels)
+    distances, found = neighbors(gallery.vectors, queries.vectors, k, "euclidean")
     distances[distances < 1e-4] = 0
     ours = votes(distances, gallery.labels[found], 5, weights)
-    np.testing.assert_allclose(ours, theirs.predict_proba(queries.values), atol=1e-4)
+    np.testing.assert_allclose(ours, theirs.predict_proba(queries.vectors), atol=1e-4)
 
 
 def test_the_table_has_every_k_metric_and_weighting() -> None:
@@ -103,9 +103,9 @@ def test_the_table_has_every_k_metric_and_weighting() -> None:
     table = knn_table(gallery, queries, 3, ks=(1, 5))
     assert len(table) == 8 and table["accuracy"].between(0, 1).all()
     theirs = KNeighborsClassifier(5, metric="cosine", algorithm="brute")
-    theirs.fit(gallery.values, gallery.labels)
+    theirs.fit(gallery.vectors, gallery.labels)
     row = table.query("metric == 'cosine' and weights == 'uniform' and k == 5").iloc[0]
-    assert row["accuracy"] == pytest.approx(theirs.score(queries.values, queries.labels))
+    assert row["accuracy"] == pytest.approx(theirs.score(queries.vectors, queries.labels))
 
 
 # --- retrieval ---
@@ -119,12 +119,12 @@ def test_scores_are_those_of_pytorch_metric_learning(alone: bool) -> None:
         include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
         k="max_bin_count", device=torch.device("cpu"),
     )  # fmt: skip
-    vectors, labels = torch.from_numpy(scaled(queries.values)), torch.from_numpy(queries.labels)
+    vectors, labels = torch.from_numpy(scaled(queries.vectors)), torch.from_numpy(queries.labels)
     if gallery is None:
         theirs = calculator.get_accuracy(vectors, labels)
     else:
         theirs = calculator.get_accuracy(
-            vectors, labels, torch.from_numpy(scaled(gallery.values)),
+            vectors, labels, torch.from_numpy(scaled(gallery.vectors)),
             torch.from_numpy(gallery.labels),
         )  # fmt: skip
     ours = query_scores(queries, gallery).mean()
@@ -171,7 +171,7 @@ def test_whitening_leaves_no_direction_larger_than_another() -> None:
     spread = ((values - found.mean) @ found.axes).std(0)
     np.testing.assert_allclose(spread, 1, atol=0.01)
     made = found.apply(Embeddings(values, photos((500,)).table, "net"))
-    np.testing.assert_allclose(np.linalg.norm(made.values, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
     with pytest.raises(RunError, match="have 6 axes; asked for 7"):
         Whitening.fit(values, 7)
 
@@ -199,10 +199,10 @@ def test_embeddings_keep_the_order_of_the_catalog(trained) -> None:
     checkpoint, catalog = trained
     found = embed(checkpoint, catalog, progress=False)
     assert list(found.paths) == list(catalog.table["path"])
-    np.testing.assert_allclose(np.linalg.norm(found.values, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
     own, rows = features_of(checkpoint, catalog, "val", progress=False)
     val = embed(checkpoint, catalog, "val", unit=False, progress=False)
-    np.testing.assert_array_equal(val.values, own.numpy()[np.argsort(rows)])
+    np.testing.assert_array_equal(val.vectors, own.numpy()[np.argsort(rows)])
     assert val.network == checkpoint.hash and set(val.table["split"]) == {"val"}
 
 
@@ -227,7 +227,7 @@ def test_an_embedder_needs_no_training_to_embed(trained, monkeypatch) -> None:
         model, toy_recipe(model="resnet18"), catalog.class_names, (0.5,) * 3, (0.5,) * 3, "plain"
     )
     found = embed(plain, catalog, "val", progress=False)
-    assert found.values.shape == (catalog.split_sizes["val"], 512)
+    assert found.vectors.shape == (catalog.split_sizes["val"], 512)
 
 
 # --- looking ---
@@ -241,7 +241,7 @@ def test_a_wrong_label_is_suspected_and_no_other() -> None:
     table = clean.table.assign(
         label=pd.array(labels, "Int64"), class_name=[f"car {label}" for label in labels]
     )
-    found = label_suspects(Embeddings(clean.values, table, "net"))
+    found = label_suspects(Embeddings(clean.vectors, table, "net"))
     assert list(found.index) == [wrong] and found["agreement"].tolist() == [1.0]
     assert found["says"].tolist() == [f"car {clean.labels[wrong]}"]
     assert found["nearest"].iloc[0] in set(clean.paths)
