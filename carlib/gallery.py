@@ -123,8 +123,10 @@ class Gallery:
             similarity, found = _exact(self._vectors(positions), queries, k)
             found = positions[found]
         else:
+            # faiss' bridge to torch, once anything imports it, hides its own search under this name.
+            search = getattr(self.index, "search_numpy", self.index.search)
             parameters = _parameters(self.index, self.kind, allowed)
-            similarity, found = self.index.search(queries, k, params=parameters)
+            similarity, found = search(queries, k, params=parameters)
         return _result(similarity, found, self.table)
 
     def _vectors(self, positions: np.ndarray) -> np.ndarray:

@@ -292,11 +292,12 @@ _add("lite0", note="ours on a GPU: EfficientNet-Lite0, all of it from the first 
      lr=1e-3, epochs=60, batch_size=64, ema=0.999, eval_every=5)  # fmt: skip
 _add("lite2", "lite0", note="the same with EfficientNet-Lite2", model="efficientnet_lite2",
      size=288, eval_size=320)  # fmt: skip
-_add("lite0_cpu", "lite0", note="ours on two CPU cores", size=128, eval_size=0,
-     store_size=160, mixup=0.0, cutmix=0.0, epochs=12, ema=0.0, eval_every=1)  # fmt: skip
+# Photos are kept larger than they are trained on, so that a crop of half of one is still sharp.
+_add("lite0_cpu", "lite0", note="ours on two CPU cores", size=128, eval_size=160, store_size=224,
+     mixup=0.0, cutmix=0.0, epochs=12, ema=0.0, eval_every=2, flip_eval=True)  # fmt: skip
 _add("lite0_cpu_long", "lite0_cpu", note="ours on two CPU cores, more epochs and pixels", size=160,
-     eval_size=192, store_size=192, start_size=96, epochs=24, ema=0.998, eval_every=4,
-     flip_eval=True)  # fmt: skip
+     eval_size=192, store_size=256, start_size=96, epochs=20, ema=0.998,
+     eval_every=4)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
      model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
      augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,
