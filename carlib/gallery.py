@@ -123,7 +123,7 @@ class Gallery:
             similarity, found = _exact(self._vectors(positions), queries, k)
             found = positions[found]
         else:
-            # faiss' bridge to torch, once anything imports it, hides its own search under this name.
+            # faiss' bridge to torch, once anything imports it, replaces `search` by one of its own.
             search = getattr(self.index, "search_numpy", self.index.search)
             parameters = _parameters(self.index, self.kind, allowed)
             similarity, found = search(queries, k, params=parameters)
