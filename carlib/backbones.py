@@ -59,6 +59,15 @@ BACKBONES = {
     "inception_v3": Backbone("inception_v3.tv_in1k", 299, "half"),
 }
 
+
+def small_linear(features: int, outputs: int) -> nn.Linear:
+    """A linear layer whose weights begin near zero (standard deviation .01), its bias at zero."""
+    layer = nn.Linear(features, outputs)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "linear": nn.Linear,
     "dropout": lambda features, classes: nn.Sequential(
@@ -67,6 +76,10 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     # Study S4's head, and the one that study S2 described.
     "norm_dropout": lambda features, classes: nn.Sequential(
         nn.BatchNorm1d(features), nn.Dropout(0.7), nn.Linear(features, classes)
+    ),
+    # Between the features and an embedding (Luo 2019, arXiv:1903.07071), as in study S0.
+    "bn_neck": lambda features, dims: nn.Sequential(
+        nn.BatchNorm1d(features), small_linear(features, dims)
     ),
     "mlp": lambda features, classes: nn.Sequential(
         nn.Linear(features, 512), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(512, classes)

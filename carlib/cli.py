@@ -1,4 +1,4 @@
-"""The command line: `carlib data …`, `train`, `evaluate`, `study`, `recipes` and `report`.
+"""The command line: `carlib data …`, `train`, `evaluate`, `retrieve`, `study`, `recipes`, `report`.
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
 codes: 0 all well, 1 the answer is "no" (a leak, a stale report), 2 the request cannot be met.
@@ -123,21 +123,29 @@ def train_command(
         bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
+    classes: Annotated[
+        int, typer.Option(help="Learn the first so many classes; retrieve among the others.")
+    ] = 0,
 ) -> None:
     """Train a recipe, resuming what was begun; score it on val and write the record."""
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate
     from carlib.recipes import quick, recipe
+    from carlib.retrieval import score_retrieval
     from carlib.training import load_or_train
 
     chosen = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
     chosen = chosen.but(**_changes(change or []))
     chosen = chosen.but(name=name) if name else chosen
     catalog = open_catalog(data).with_val()
+    learned = catalog.select_classes(range(classes)) if classes else catalog
     for seed in range(chosen.seed, chosen.seed + seeds):
-        checkpoint, run = load_or_train(chosen.but(seed=seed), catalog, profile=profile)
-        record = evaluate(checkpoint, catalog, "val", run)
-        _print_score(record, record.write())
+        checkpoint, run = load_or_train(chosen.but(seed=seed), learned, profile=profile)
+        if classes or chosen.embedding:
+            _print_retrieval(score_retrieval(checkpoint, catalog, run))
+        else:
+            record = evaluate(checkpoint, catalog, "val", run)
+            _print_score(record, record.write())
 
 
 @app.command("evaluate")
@@ -171,6 +179,24 @@ def evaluate_command(
         return
     record = evaluate(checkpoint, catalog, split, run if run and run.finished else None)
     _print_score(record, record.write())
+
+
+@app.command("retrieve")
+def retrieve_command(
+    checkpoint_path: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")
+    ],
+    data: DataOption = "showroom",
+) -> None:
+    """Score a checkpoint's neighbors: of classes it learned, or of those it never saw."""
+    from carlib.catalog import open_catalog
+    from carlib.records import Checkpoint, Run
+    from carlib.retrieval import score_retrieval
+
+    checkpoint = Checkpoint.load(checkpoint_path)
+    run = Run(checkpoint_path, checkpoint.recipe) if checkpoint_path.is_dir() else None
+    finished = run if run and run.finished else None
+    _print_retrieval(score_retrieval(checkpoint, open_catalog(data).with_val(), finished))
 
 
 @app.command("study")
@@ -266,6 +292,20 @@ def _print_score(record: Record, path: Path) -> None:
         f"{record.data['photos']} photos; record {path}",
         soft_wrap=True,
     )
+
+
+def _print_retrieval(records: list[Record]) -> None:
+    from rich.console import Console
+
+    for record in records:
+        shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
+                 for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r")
+                 if name in record.metrics)  # fmt: skip
+        Console().print(
+            f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; "
+            f"record {record.write()}",
+            soft_wrap=True,
+        )
 
 
 def _table(title: str, *columns: str) -> Table:

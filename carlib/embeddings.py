@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import features_of
+from carlib.photos import Framing, PhotoStore
 from carlib.records import Checkpoint
 
 
@@ -63,12 +64,12 @@ def embed(
     unit: bool = True,
     progress: bool = True,
 ) -> Embeddings:
-    """Embeddings of one split of a catalog, of all its photos by default.
+    """Embeddings of one split of a catalog, of all but test by default.
 
     With `unit` every row has length one, else rows are the pooled features as they are. Photos
     that cannot be read are left out. The catalog may be of other classes than the network's.
     """
-    splits = [split] if split else list(catalog.split_sizes)
+    splits = [split] if split else [name for name in catalog.split_sizes if name != "test"]
     parts = [features_of(checkpoint, catalog, one, progress) for one in splits]
     features = torch.cat([values for values, _ in parts])
     rows = np.concatenate([rows for _, rows in parts])
@@ -79,6 +80,19 @@ def embed(
     order = np.argsort(rows, kind="stable")
     table = catalog.table.iloc[rows[order]].reset_index(drop=True)
     return Embeddings(features.cpu().numpy()[order].astype(np.float32), table, checkpoint.hash)
+
+
+def thumbnails(catalog: Catalog, framing: Framing) -> Embeddings:
+    """The photos themselves as points: the pixels of small copies, their mean taken away.
+
+    What a network has to be better than. `framing.size` is the side of the copies, such as 16.
+    """
+    store = PhotoStore.open(catalog, framing, progress=False)
+    pixels = store.pixels[:].reshape(len(store.pixels), -1).astype(np.float32)
+    order = np.argsort(store.rows)
+    vectors = scaled(pixels - pixels.mean(1, keepdims=True))[order]
+    table = catalog.table.iloc[store.rows[order]].reset_index(drop=True)
+    return Embeddings(vectors, table, f"pixels-{framing.size}")
 
 
 def scaled(values: np.ndarray) -> np.ndarray:

@@ -219,7 +219,11 @@ def evaluate_views(
 
 
 def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
-    """Refuse photos without labels; note in the ledger that test is opened."""
+    """Refuse what has no classes to be right about; note in the ledger that test is opened."""
+    if checkpoint.recipe.embedding:
+        raise RunError(
+            f"{checkpoint.recipe.name} compares photos and names no class; use: carlib retrieve"
+        )
     if (catalog.select(split).labels < 0).any():
         raise RunError(f"{catalog.name}: split {split!r} has no labels, so it cannot be scored")
     if split == "test":

@@ -4,6 +4,9 @@ Cross-entropy with label smoothing; the focal factor of Lin 2017 (arXiv:1708.020
 by the effective number of photos of Cui 2019 (arXiv:1901.05555); logits adjusted by the class
 prior of Menon 2021 (arXiv:2007.07314). Written once over soft targets, so that each of them also
 works on MixUp and CutMix batches, and no comparison of two is confounded by a third.
+
+Losses that compare photos are those of pytorch-metric-learning (Musgrave 2020, arXiv:2008.09164),
+each with the miner that its authors pair it with.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from torch import nn
 
 from carlib.errors import RecipeError
 
-LOSSES = ("cross_entropy", "focal", "class_balanced", "logit_adjusted")
+LOSSES = ("cross_entropy", "focal", "class_balanced", "logit_adjusted")  # of logits
+METRIC_LOSSES = ("contrastive", "triplet", "multi_similarity", "proxy_anchor", "arcface")
 
 
 class ClassificationLoss(nn.Module):
@@ -75,6 +79,48 @@ def make_loss(
         prior = torch.as_tensor(np.maximum(counts, 1) / np.maximum(counts, 1).sum())
         return ClassificationLoss(smoothing, log_prior=tau * prior.log().float())
     raise RecipeError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}")
+
+
+class MetricLoss(nn.Module):
+    """A loss over the pairs of a batch, or over photos and a learned point per class.
+
+    `forward(embeddings (batch, dims) of length one, labels (batch,) int64)`. What it learns itself
+    are its parameters; a batch without a pair to learn from gives zero.
+    """
+
+    def __init__(self, loss: nn.Module, miner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.loss, self.miner = loss, miner
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        embeddings = embeddings.float()
+        mined = self.miner(embeddings, labels) if self.miner else None
+        return self.loss(embeddings, labels, mined)
+
+
+def make_metric_loss(name: str, num_classes: int, dims: int) -> MetricLoss:
+    """The loss called `name` for embeddings of `dims` numbers, with its authors' constants.
+
+    "contrastive" (Hadsell 2006) has margin 1 on the distance, as study S0; "triplet" (Schroff 2015,
+    arXiv:1503.03832) margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
+    arXiv:1904.06627) its own miner; "proxy_anchor" (Kim 2020, arXiv:2003.13911) a point per class;
+    "arcface" (Deng 2019, arXiv:1801.07698) a margin of 28.6 degrees.
+    """
+    from pytorch_metric_learning import losses, miners
+
+    if name == "contrastive":
+        return MetricLoss(losses.ContrastiveLoss(pos_margin=0.0, neg_margin=1.0))
+    if name == "triplet":
+        miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
+        return MetricLoss(losses.TripletMarginLoss(margin=0.2), miner)
+    if name == "multi_similarity":
+        miner = miners.MultiSimilarityMiner(epsilon=0.1)
+        return MetricLoss(losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5), miner)
+    if name == "proxy_anchor":
+        return MetricLoss(losses.ProxyAnchorLoss(num_classes, dims, margin=0.1, alpha=32))
+    if name == "arcface":
+        return MetricLoss(losses.ArcFaceLoss(num_classes, dims, margin=28.6, scale=64))
+    raise RecipeError(f"unknown loss {name!r}; known: {', '.join(METRIC_LOSSES)}")
 
 
 def effective_number_weights(counts: np.ndarray, beta: float = 0.999) -> torch.Tensor:

@@ -39,6 +39,44 @@ def quick_metrics(logits: torch.Tensor, labels: np.ndarray, smoothing: float = 0
     }
 
 
+RECALLS = (1, 2, 4, 8)  # k of Recall@k
+
+
+def ranking_scores(hits: np.ndarray, relevant: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of ranked lists: one array (queries,) each, not a number where nothing is relevant.
+
+    `hits` (queries, places) tells where the photo is of the query's class, `relevant` (queries,)
+    how many photos are, R. `recall_at_k`: is there a hit among the first k? `r_precision`: the
+    share of hits in the first R places; `map_at_r`: the same, early hits counting more (Musgrave
+    2020, arXiv:2003.08505).
+    """
+    places = np.arange(hits.shape[1])
+    within = hits & (places < relevant[:, None])
+    precision = hits.cumsum(1) / (places + 1)
+    some = np.where(relevant > 0, relevant, np.nan)
+    scores = {f"recall_at_{k}": hits[:, :k].any(1) + 0 * some for k in RECALLS}
+    scores["r_precision"] = within.sum(1) / some
+    scores["map_at_r"] = (precision * within).sum(1) / some
+    return scores
+
+
+def quick_retrieval(embeddings: torch.Tensor, labels: np.ndarray) -> dict:
+    """What is followed every epoch of a network that compares: val photos search each other.
+
+    `embeddings` (photos, dims) of length one. "accuracy" is Recall@1, "map_at_r" as in
+    `ranking_scores`; both zero where no two photos are of one class.
+    """
+    similarity = (embeddings @ embeddings.T).fill_diagonal_(-2.0)
+    relevant = np.bincount(labels)[labels] - 1
+    depth = min(max(int(relevant.max(initial=0)), 1), len(labels) - 1)
+    found = similarity.topk(depth).indices.numpy()
+    scores = ranking_scores(labels[found] == labels[:, None], relevant)
+    there = relevant > 0
+    means = {name: float(values[there].mean()) if there.any() else 0.0
+             for name, values in scores.items()}  # fmt: skip
+    return {"accuracy": means["recall_at_1"], "map_at_r": means["map_at_r"]}
+
+
 def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
     """How many classes score at least as high as the true one, itself left out; (photos,).
 

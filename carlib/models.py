@@ -76,6 +76,26 @@ class Classifier(nn.Module):
         return self.classify(self.features(x))
 
 
+class Embedder(Classifier):
+    """A network that compares: its head gives a point where a classifier's gives logits.
+
+    `forward` gives embeddings (batch, dims) of length one. Takes over the parts of a classifier
+    that was built with as many outputs as the embedding has numbers.
+    """
+
+    def __init__(self, network: Classifier) -> None:
+        nn.Module.__init__(self)
+        self.body, self.num_features = network.body, network.num_features
+        self.dropout, self.head = network.dropout, network.head
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, dims) of length one, of pooled features (batch, num_features)."""
+        return nn.functional.normalize(self.classify(features))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.embed(self.features(x))
+
+
 # --- plain CNNs ---------------------------------------------------------------------------------
 
 

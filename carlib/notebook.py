@@ -137,6 +137,52 @@ def _scores(found: Row | None) -> dict[str, str]:
     }
 
 
+def full_scale_retrieval(protocol: str) -> pd.DataFrame:
+    """Committed retrieval scores on Stanford Cars, "same" or "unseen" classes, best first.
+
+    Means over the seeds of a recipe; the interval is that of the first seed's Recall@1.
+    """
+    found = [
+        record
+        for record in load_records(kind="retrieval")
+        if record.extra["protocol"] == protocol and record.data["catalog"] == STANFORD
+    ]
+    rows: dict[str, dict[str, object]] = {}
+    for name in dict.fromkeys(r.recipe["name"] for r in found):
+        seeds = [r for r in found if r.recipe["name"] == name]
+        means = {score: sum(r.metrics[score] for r in seeds) / len(seeds)
+                 for score in ("recall_at_1", "recall_at_8", "r_precision", "map_at_r",
+                               "effective_rank")}  # fmt: skip
+        low, high = seeds[0].metrics["recall_at_1_interval"]
+        loss = seeds[0].recipe["loss"].replace("_", "-")
+        rows[name] = {"loss": loss, "dims": seeds[0].extra["dims"]} | means
+        rows[name] |= {"recall_at_1_interval": f"{low:.3f} to {high:.3f}", "seeds": len(seeds)}
+    if not rows:
+        return pd.DataFrame({protocol: ["not run"]})
+    return pd.DataFrame(rows).T.sort_values("recall_at_1", ascending=False)
+
+
+def full_scale_knn() -> pd.DataFrame:
+    """Committed kNN votes on Stanford Cars, a row per network: what train chose, and its score."""
+    rows = {}
+    for record in load_records(kind="knn"):
+        if record.data["catalog"] == STANFORD:
+            low, high = record.metrics["accuracy_interval"]
+            rows[record.name.split(f"{STANFORD}-", 1)[1]] = record.extra["chosen"] | {
+                "val accuracy": f"{record.metrics['accuracy']:.3f}",
+                "95 % interval": f"{low:.3f} to {high:.3f}",
+                "predicting, s": f"{record.timing['predict_seconds']:.2f}",
+            }
+    return pd.DataFrame(rows).T if rows else pd.DataFrame({"kNN": ["not run"]})
+
+
+def full_scale_search() -> pd.DataFrame:
+    """The committed benchmark of searching large galleries, a row per kind of index."""
+    found = [r for r in load_records(kind="benchmark") if r.name.startswith("search-")]
+    rows = [{"photos": r.data["photos"]} | line for r in found for line in r.extra["rows"]]
+    return pd.DataFrame(rows) if rows else pd.DataFrame({"search": ["not run"]})
+
+
 def studies(question: str) -> pd.DataFrame:
     """Rows of the committed studies of a question ("imbalance", "unknown") on Stanford Cars."""
     found = [

@@ -97,6 +97,63 @@ def catalog_montage(
     return montage(photos, titles, columns, **options)
 
 
+@styled
+def neighbors(
+    catalog: Catalog, queries: pd.DataFrame, found: Sequence[pd.DataFrame], side: float = 1.2
+) -> Figure:
+    """A row per query: its photo, then its neighbors, nearest first.
+
+    Tables have the columns of a catalog. Neighbors of the query's class are framed green with a
+    solid line, others red with a dashed one; those may carry a `similarity`.
+    """
+    columns = 1 + max(len(rows) for rows in found)
+    size = (side * columns, 1.3 * side * len(queries))
+    figure, axes = plt.subplots(len(queries), columns, figsize=size, squeeze=False)
+    for (_, asked), rows, line in zip(queries.iterrows(), found, axes, strict=True):
+        for ax in line:
+            ax.axis("off")
+        _framed(line[0], catalog, asked, BLACK, "-")
+        for (_, row), ax in zip(rows.iterrows(), line[1:], strict=False):
+            right = row["label"] == asked["label"]
+            _framed(ax, catalog, row, GREEN if right else RED, "-" if right else "--")
+            if "similarity" in row:
+                ax.set_xlabel(f"{row['similarity']:.2f}", fontsize=7, labelpad=1)
+    return figure
+
+
+def _framed(ax: plt.Axes, catalog: Catalog, row: pd.Series, color: str, line: str) -> None:
+    """One photo of a catalog in a colored frame, its class above."""
+    ax.imshow(decode_photo(catalog.source.read(row["path"]), row["path"]))
+    ax.axis("on")
+    ax.grid(visible=False)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(short_name(row["class_name"]), fontsize=6, loc="center", color=color)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=color, linewidth=2, linestyle=line)
+
+
+@styled
+def class_map(points: pd.DataFrame, names: int = 24) -> Figure:
+    """Classes in the plane, a color and a marker per body; some of them named.
+
+    `points` is what `carlib.retrieval.class_map` gives.
+    """
+    figure, ax = plt.subplots(figsize=(7, 5))
+    bodies = points["body"].fillna("unknown").value_counts().index
+    styles = zip(bodies, cycle(COLORS), cycle("os^Dv<>Pp*X"), strict=False)
+    for body, color, marker in styles:
+        own = points[points["body"].fillna("unknown") == body]
+        ax.scatter(own["x"], own["y"], color=color, marker=marker, s=18, label=body)
+    step = max(1, len(points) // names)
+    for _, row in points[::step].iterrows():
+        ax.annotate(short_name(row["class_name"], 40), (row["x"], row["y"]), fontsize=5,
+                    xytext=(3, 2), textcoords="offset points")  # fmt: skip
+    ax.set(xticks=[], yticks=[], title="Classes that look alike lie side by side")
+    ax.grid(visible=False)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def short_name(name: str, width: int = 22) -> str:
     """A class name broken into lines of about `width` characters."""
     lines: list[str] = [""]
@@ -234,7 +291,7 @@ def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = Fal
 
 @styled
 def bars_with_intervals(
-    rows: pd.DataFrame, title: str = "", reference: str | None = None
+    rows: pd.DataFrame, title: str = "", reference: str | None = None, x: str = "accuracy on val"
 ) -> Figure:
     """Horizontal bars; columns `name`, `value`, `low`, `high`. A dashed line marks a reference."""
     shown = rows[::-1]
@@ -245,7 +302,7 @@ def bars_with_intervals(
     if reference:
         value = rows.loc[rows["name"] == reference, "value"].iloc[0]
         ax.axvline(value, color=BLACK, lw=0.8, ls="--")
-    ax.set(title=title, xlabel="accuracy on val, with 95 % interval", xlim=(0, None))
+    ax.set(title=title, xlabel=f"{x}, with 95 % interval", xlim=(0, None))
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", alpha=0.3)
     return figure

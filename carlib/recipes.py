@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from carlib.augment import preset
 from carlib.backbones import BACKBONES, HEADS
 from carlib.errors import RecipeError
-from carlib.losses import LOSSES
+from carlib.losses import LOSSES, METRIC_LOSSES
 from carlib.models import MODELS
 from carlib.plans import parse_plan, rescaled
 from carlib.sampling import SAMPLERS
@@ -51,14 +51,16 @@ class Recipe:
     # network and objective
     model: str = "simple_resnet"  # a name in carlib.models or carlib.backbones
     weights: str = "random"  # a backbone's: "random" or "pretrained"
-    head: str = "linear"  # on a backbone: linear, dropout, norm_dropout or mlp
+    head: str = "linear"  # on a backbone: a name in carlib.backbones.HEADS
     plan: str = (
         ""  # which part learns when, see carlib.plans; "head": a frozen body; "": all, always
     )
-    loss: str = "cross_entropy"  # cross_entropy, focal, class_balanced, logit_adjusted
+    embedding: int = 0  # numbers per photo of a network that compares photos; 0: a classifier
+    loss: str = "cross_entropy"  # a name in carlib.losses; those that compare need an embedding
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
-    sampler: str = "shuffle"  # "shuffle" or "balanced" (every class equally likely)
+    sampler: str = "shuffle"  # "shuffle", "balanced" (every class equally likely) or "per_class"
+    per_class: int = 4  # photos of each class in a batch of sampler "per_class"
     imbalance: float = 1.0  # a long tail: the rarest class keeps 1/this of its training photos
 
     # optimization
@@ -68,6 +70,7 @@ class Recipe:
     optimizer: str = "adamw"  # adamw, adam or sgd (Nesterov, momentum .9)
     lr: float = 1e-3  # the highest learning rate of the schedule
     body_lr: float = 1.0  # learning rate of a backbone's body relative to its head's
+    proxy_lr: float = 1.0  # and that of what a loss learns itself: a point or weights per class
     layer_decay: float = 1.0  # and of each block of the body relative to the block above it
     weight_decay: float = 0.05  # not applied to biases and norms
     schedule: str = "one_cycle"  # one_cycle, cosine, step, plateau or constant
@@ -81,7 +84,8 @@ class Recipe:
     compile: bool = False  # torch.compile the network
 
     # stopping and choosing
-    monitor: str = "accuracy"  # val metric that chooses the best weights: accuracy, macro_f1, loss
+    monitor: str = "accuracy"  # val metric that chooses the best weights: accuracy, macro_f1,
+    # loss; for an embedding accuracy is Recall@1 among val photos, and map_at_r is the other
     patience: int = 0  # epochs without improvement before stopping; 0: never stop early
     min_change: float = 0.0  # smaller improvements do not count
     eval_every: int = 1  # epochs between two looks at val
@@ -89,26 +93,30 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        least = {"size": 8, "epochs": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1,
+                 "embedding": 0, "per_class": 1}  # fmt: skip
+        for field, value in least.items():
+            if getattr(self, field) < value:
+                raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
         preset(self.augment)
         _known("model", self.model, (*MODELS, *BACKBONES))
         _known("weights", self.weights, ("random", "pretrained"))
         _known("head", self.head, HEADS)
-        _known("loss", self.loss, LOSSES)
+        _known("loss", self.loss, METRIC_LOSSES if self.embedding else LOSSES)
         _known("sampler", self.sampler, SAMPLERS)
         _known("optimizer", self.optimizer, ("adamw", "adam", "sgd"))
         _known("schedule", self.schedule, ("one_cycle", "cosine", "step", "plateau", "constant"))
         _known("statistics", self.statistics, ("imagenet", "half", "data", "model"))
         _known("augment_on", self.augment_on, ("auto", "cpu", "gpu"))
         _known("precision", self.precision, ("auto", "no", "fp16", "bf16"))
-        _known("monitor", self.monitor, ("accuracy", "macro_f1", "loss"))
+        monitored = ("accuracy", "map_at_r") if self.embedding else ("accuracy", "macro_f1", "loss")
+        _known("monitor", self.monitor, monitored)
         _known("crop", self.crop, ("whole", "box"))
         _known("fit", self.fit, ("squash", "letterbox"))
-        least = {"size": 8, "epochs": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1}
-        for field, value in least.items():
-            if getattr(self, field) < value:
-                raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
         if self.imbalance < 1:
             raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
+        if self.embedding and (self.mixup or self.cutmix):
+            raise RecipeError("mixup and cutmix mix classes; a loss that compares photos needs one")
         parse_plan(self.plan, self.epochs)
         if self.model in MODELS:
             self._ask_no_backbone()
@@ -160,8 +168,13 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over everything but name and note, which change nothing."""
-        content = {k: v for k, v in asdict(self).items() if k not in ("name", "note")}
+        """16 hex digits over everything but name and note, which change nothing.
+
+        Defaults are left out, so that a field added later leaves older recipes what they were.
+        """
+        defaults = {f.name: f.default for f in fields(Recipe)}
+        content = {k: v for k, v in asdict(self).items() if v != defaults[k]}
+        content = {k: v for k, v in content.items() if k not in ("name", "note")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -294,14 +307,28 @@ _add("lite2", "lite0", note="the same with EfficientNet-Lite2", model="efficient
      size=288, eval_size=320)  # fmt: skip
 # Photos are kept larger than they are trained on, so that a crop of half of one is still sharp.
 _add("lite0_cpu", "lite0", note="ours on two CPU cores", size=128, eval_size=160, store_size=224,
-     mixup=0.0, cutmix=0.0, epochs=12, ema=0.0, eval_every=2, flip_eval=True)  # fmt: skip
-_add("lite0_cpu_long", "lite0_cpu", note="ours on two CPU cores, more epochs and pixels", size=160,
-     eval_size=192, store_size=256, start_size=96, epochs=20, ema=0.998,
-     eval_every=4)  # fmt: skip
+     mixup=0.0, mix_probability=0.3, epochs=12, ema=0.0, eval_every=2, flip_eval=True)  # fmt: skip
+_add("lite0_cpu_long", "lite0", note="ours on two CPU cores, more epochs and pixels", size=160,
+     eval_size=192, store_size=256, start_size=96, epochs=20, ema=0.998, eval_every=4,
+     flip_eval=True)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
      model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
      augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,
      batch_size=64)  # fmt: skip
+
+# Networks that compare, with the photos and epochs of lite0_cpu. What a loss learns itself has to
+# move much faster than the network (Kim 2020).
+_add("lite0_contrastive", "lite0_cpu", note="embedding, contrastive loss", embedding=512,
+     loss="contrastive", sampler="per_class", lr=3e-4, smoothing=0.0, cutmix=0.0,
+     flip_eval=False)  # fmt: skip
+_add("lite0_triplet", "lite0_contrastive", note="embedding, triplets mined semi-hard",
+     loss="triplet")  # fmt: skip
+_add("lite0_multi_similarity", "lite0_contrastive", note="embedding, multi-similarity loss",
+     loss="multi_similarity")  # fmt: skip
+_add("lite0_proxy_anchor", "lite0_contrastive", note="embedding, a point per class",
+     loss="proxy_anchor", proxy_lr=100.0)  # fmt: skip
+_add("lite0_arcface", "lite0_contrastive", note="embedding, angular margin", loss="arcface",
+     proxy_lr=100.0)  # fmt: skip
 
 
 def quick(chosen: Recipe, epochs: int = 0, size: int = 64) -> Recipe:

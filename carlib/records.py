@@ -26,10 +26,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 
-from carlib.backbones import build_backbone
+from carlib.augment import STATISTICS
+from carlib.backbones import BACKBONES, build_backbone
 from carlib.catalog import Catalog
 from carlib.errors import RecipeError, RunError
-from carlib.models import MODELS, build_model
+from carlib.models import MODELS, Embedder, build_model
 from carlib.paths import results_root, runs_root
 from carlib.recipes import Recipe, recipe_from_json
 
@@ -121,6 +122,18 @@ class Checkpoint:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         return cls(model.eval(), chosen, names, about["mean"], about["std"], digest, about)
 
+    @classmethod
+    def begin(cls, chosen: Recipe, catalog: Catalog) -> Checkpoint:
+        """The network of a recipe before any training: as pretrained, or random by the seed."""
+        mean, std = statistics_of(chosen)
+        with torch.random.fork_rng():
+            torch.manual_seed(chosen.seed)
+            model = make_network(chosen, catalog.num_classes, begin=True).eval()
+        digest = hashlib.sha256()
+        for value in model.state_dict().values():
+            digest.update(value.contiguous().numpy().tobytes())
+        return cls(model, chosen, catalog.class_names, mean, std, digest.hexdigest()[:16])
+
     def check_classes(self, catalog: Catalog) -> None:
         """Refuse a catalog of other classes, naming the first that differ."""
         if self.class_names != catalog.class_names:
@@ -132,13 +145,24 @@ class Checkpoint:
             )
 
 
+def statistics_of(chosen: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that a recipe names for its photos, per channel in 0…1."""
+    if chosen.statistics == "data":
+        raise RunError(f"{chosen.name}: the statistics of the data are known when it trains")
+    own = chosen.statistics == "model"
+    return STATISTICS[BACKBONES[chosen.model].statistics if own else chosen.statistics]
+
+
 def make_network(chosen: Recipe, num_classes: int, begin: bool = False) -> torch.nn.Module:
     """The network of a recipe: as training begins, pretrained where asked, or random."""
     channels = 1 if chosen.grayscale else 3
+    outputs = chosen.embedding or num_classes
     if chosen.model in MODELS:
-        return build_model(chosen.model, num_classes, channels)
-    pretrained = begin and chosen.weights == "pretrained"
-    return build_backbone(chosen.model, num_classes, channels, chosen.head, pretrained)
+        network = build_model(chosen.model, outputs, channels)
+    else:
+        pretrained = begin and chosen.weights == "pretrained"
+        network = build_backbone(chosen.model, outputs, channels, chosen.head, pretrained)
+    return Embedder(network) if chosen.embedding else network
 
 
 # --- runs ---------------------------------------------------------------------------------------

@@ -11,23 +11,22 @@ Search here is exact (faiss); `carlib.gallery` keeps galleries and searches larg
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
 from carlib.catalog import Catalog
-from carlib.embeddings import Embeddings, effective_rank
+from carlib.embeddings import Embeddings, effective_rank, embed
 from carlib.errors import RunError
 from carlib.evaluation import scored_data
-from carlib.metrics import bootstrap, interval
+from carlib.metrics import RECALLS, bootstrap, interval, ranking_scores
 from carlib.recipes import Recipe
-from carlib.records import Record, command_line
+from carlib.records import Checkpoint, Record, Run, command_line
 
 METRICS = ("cosine", "euclidean")
 WEIGHTS = ("uniform", "distance")  # of the votes, as scikit-learn has them
-RECALLS = (1, 2, 4, 8)
 NEIGHBORS = tuple(range(1, 21))  # k that kNN classification tries
 
 
@@ -182,11 +181,9 @@ def query_scores(
 ) -> pd.DataFrame:
     """Retrieval scores of every query, one row each, in the order of the queries.
 
-    Columns `recall_at_1`, `_2`, `_4`, `_8` (is a photo of the class among the first k?),
-    `r_precision` (share of the class among the first R, R being its photos in the gallery) and
-    `map_at_r` (the same, earlier hits counting more; Musgrave 2020, arXiv:2003.08505). Without a
-    gallery the queries search among each other, each left out of its own results. A query whose
-    class has no photo in the gallery has missing values.
+    Columns are those of `carlib.metrics.ranking_scores`. Without a gallery the queries search among
+    each other, each left out of its own results. A query whose class has no photo in the gallery
+    has missing values.
     """
     alone = gallery is None
     known = queries if gallery is None else gallery
@@ -199,13 +196,7 @@ def query_scores(
     else:
         _, found = neighbors(known.vectors, queries.vectors, depth, metric)
     hits = known.labels[found] == queries.labels[:, None]
-    within = np.arange(depth) < relevant[:, None]  # the first R places
-    precision = hits.cumsum(1) / np.arange(1, depth + 1)
-    with np.errstate(invalid="ignore"):
-        table = {f"recall_at_{k}": hits[:, :k].any(1).astype(float) for k in RECALLS}
-        table["r_precision"] = (hits & within).sum(1) / relevant
-        table["map_at_r"] = (precision * hits * within).sum(1) / relevant
-    return pd.DataFrame(table).where(pd.Series(relevant > 0), np.nan)
+    return pd.DataFrame(ranking_scores(hits, relevant))
 
 
 def mean_scores(scores: pd.DataFrame, labels: np.ndarray, seed: int = 0) -> dict[str, object]:
@@ -235,6 +226,78 @@ def retrieval_scores(
     metrics = mean_scores(scores, queries.labels)
     metrics["effective_rank"] = effective_rank(queries.vectors)
     return metrics
+
+
+def score_retrieval(
+    checkpoint: Checkpoint, catalog: Catalog, run: Run | None = None
+) -> list[Record]:
+    """Every retrieval score that a checkpoint allows on a catalog; records are not written.
+
+    Where it was trained on these classes: val photos search train ("same classes"), and neighbors
+    classify them (a classifier's features alone, see `knn_record`). Where it was trained on the
+    first of them only: photos of all other classes search each other ("unseen classes").
+    """
+    known = len(checkpoint.class_names)
+    if known < catalog.num_classes and checkpoint.class_names == catalog.class_names[:known]:
+        others = unseen_classes(catalog, known)
+        asked, data = embed(checkpoint, others), scored_data(others, "unseen", len(others))
+        return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
+    checkpoint.check_classes(catalog)
+    gallery, asked = (embed(checkpoint, catalog, split) for split in ("train", "val"))
+    data = scored_data(catalog, "val", len(asked))
+    records = [_retrieval_record("same", checkpoint, data, asked, gallery, run)]
+    if not checkpoint.recipe.embedding:
+        raw = [embed(checkpoint, catalog, split, unit=False) for split in ("train", "val")]
+        records.append(knn_record(*raw, catalog, checkpoint.recipe))
+    return records
+
+
+def unseen_classes(catalog: Catalog, known: int) -> Catalog:
+    """All photos but those of test, of the classes after the first `known`, as split "unseen"."""
+    others = catalog.select_classes(range(known, catalog.num_classes))
+    table = others.table[others.table["split"] != "test"].assign(split="unseen")
+    return Catalog(table, others.class_names, catalog.name, catalog.source)
+
+
+def _retrieval_record(
+    protocol: str,
+    checkpoint: Checkpoint,
+    data: dict[str, object],
+    queries: Embeddings,
+    gallery: Embeddings | None,
+    run: Run | None,
+) -> Record:
+    chosen = checkpoint.recipe
+    return Record(
+        kind="retrieval",
+        name=f"retrieval_{protocol}-{data['catalog']}-{chosen.name}-seed{chosen.seed}",
+        data=data,
+        metrics=retrieval_scores(queries, gallery),
+        recipe=asdict(chosen),
+        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        history=run.history() if run else None,
+        extra={
+            "protocol": protocol,  # "same" or "unseen" classes
+            "gallery": len(gallery or queries),
+            "dims": queries.vectors.shape[1],
+            "trained_classes": len(checkpoint.class_names),
+            "scored_classes": len(np.unique(queries.labels)),
+            "training": run.summary if run else {},
+        },
+        command=command_line(),
+    )
+
+
+def score_table(scores: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
+    """Scores of several embeddings as a table, and for bars: Recall@1 as `value`, `low`, `high`."""
+    shown = ("recall_at_1", "recall_at_4", "recall_at_8", "r_precision", "map_at_r",
+             "effective_rank")  # fmt: skip
+    rows = []
+    for name, metrics in scores.items():
+        low, high = metrics["recall_at_1_interval"]
+        row = {"name": name, "value": metrics["recall_at_1"], "low": low, "high": high}
+        rows.append(row | {score: metrics[score] for score in shown})
+    return pd.DataFrame(rows)
 
 
 # --- looking ------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ the same batches. Labels come from the catalog; no photo is opened to choose it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLERS = ("shuffle", "balanced")
+SAMPLERS = ("shuffle", "balanced", "per_class")
 
 
 def seed_of(*parts: int) -> int:
@@ -24,13 +25,16 @@ class Batches:
     """The batches of an epoch: arrays of positions into the training photos.
 
     "shuffle" shows each photo once; "balanced" draws with replacement so that every class is
-    equally likely. The last incomplete batch is dropped, unless there is no other.
+    equally likely; "per_class" draws some classes for every batch and `per_class` photos of each,
+    so that a loss that compares photos finds pairs. The last incomplete batch is dropped, unless
+    there is no other.
     """
 
     labels: np.ndarray
     batch_size: int
     seed: int = 0
     sampler: str = "shuffle"
+    per_class: int = 4
 
     def __len__(self) -> int:
         return max(1, len(self.labels) // self.batch_size)
@@ -38,12 +42,30 @@ class Batches:
     def epoch(self, epoch: int) -> Sequence[np.ndarray]:
         """Batches of one epoch, each of shape (batch size,), int64."""
         generator = np.random.default_rng(seed_of(self.seed, epoch))
+        if self.sampler == "per_class":
+            return [self._some_classes(generator) for _ in range(len(self))]
         if self.sampler == "balanced":
             order = generator.choice(len(self.labels), len(self.labels), p=self._weights())
         else:
             order = generator.permutation(len(self.labels))
         size = self.batch_size
         return [order[step * size : (step + 1) * size] for step in range(len(self))]
+
+    def _some_classes(self, generator: np.random.Generator) -> np.ndarray:
+        """Classes drawn without replacement, and photos of each; again where it has too few."""
+        rows = self._rows
+        classes = min(max(1, self.batch_size // self.per_class), len(rows))
+        each = self.batch_size // classes
+        chosen = generator.choice(len(rows), classes, replace=False)
+        return np.concatenate(
+            [generator.choice(rows[c], each, replace=len(rows[c]) < each) for c in chosen]
+        )
+
+    @functools.cached_property
+    def _rows(self) -> list[np.ndarray]:
+        """Positions of the photos of every class that has any."""
+        order = np.argsort(self.labels, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.labels[order])) + 1)
 
     def _weights(self) -> np.ndarray:
         counts = np.bincount(self.labels)

@@ -21,15 +21,14 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from carlib.augment import STATISTICS, Mixing, Normalize
-from carlib.backbones import BACKBONES
+from carlib.augment import Mixing, Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict
 from carlib.features import FeatureLoader, Features, joined, pooled_features, says_the_same
 from carlib.loading import keep_freed_memory, make_loader, set_seed
-from carlib.losses import make_loss
-from carlib.metrics import quick_metrics
+from carlib.losses import make_loss, make_metric_loss
+from carlib.metrics import quick_metrics, quick_retrieval
 from carlib.models import count_parameters
 from carlib.photos import Framing, PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
@@ -40,6 +39,7 @@ from carlib.records import (
     load_tensors,
     make_network,
     save_tensors,
+    statistics_of,
     write_atomically,
 )
 from carlib.sampling import Batches, long_tail, seed_of
@@ -159,15 +159,14 @@ class Trainer:
             self.used = self.used[long_tail(labels, self.recipe.imbalance, self.recipe.seed)]
         labels = self.store.labels[self.used]
         self.batches = Batches(
-            labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler
-        )
+            labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler,
+            self.recipe.per_class,
+        )  # fmt: skip
         self.class_names = catalog.class_names
         mean, std = self._statistics()
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.normalize = Normalize(mean, std, self.recipe.grayscale).to(self.device)
-        counts = np.bincount(labels, minlength=catalog.num_classes)
-        self.loss = make_loss(self.recipe.loss, counts, self.recipe.smoothing, self.recipe.gamma)
-        self.loss.to(self.device)
+        self.raw_loss = self._make_loss(np.bincount(labels, minlength=catalog.num_classes))
         self.mixing = (
             Mixing(self.recipe.mixup, self.recipe.cutmix, self.recipe.mix_probability,
                    catalog.num_classes)
@@ -185,10 +184,17 @@ class Trainer:
 
     def _statistics(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation that photos are normalized by, per channel in 0…1."""
-        wanted = self.recipe.statistics
-        if wanted == "data":
+        if self.recipe.statistics == "data":
             return self.store.statistics(self.used)
-        return STATISTICS[BACKBONES[self.recipe.model].statistics if wanted == "model" else wanted]
+        return statistics_of(self.recipe)
+
+    def _make_loss(self, counts: np.ndarray) -> torch.nn.Module:
+        """The objective, for classes with `counts` training photos each."""
+        chosen = self.recipe
+        if not chosen.embedding:
+            return make_loss(chosen.loss, counts, chosen.smoothing, chosen.gamma).to(self.device)
+        set_seed(seed_of(chosen.seed, 5), self.device)  # some begin with a random point per class
+        return make_metric_loss(chosen.loss, len(counts), chosen.embedding).to(self.device)
 
     def _make_network(self, num_classes: int, reuse_features: bool) -> Features | None:
         """The network and its optimizer, as begun or resumed; features where its body is frozen."""
@@ -198,11 +204,13 @@ class Trainer:
         model = make_network(self.recipe, num_classes, begin=not self.run.state.exists())
         model = model.to(self.device)
         model = model.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(self.recipe, model)
+        optimizer = make_optimizer(self.recipe, model, self.raw_loss)
         self.raw = model
         reuse = reuse_features and says_the_same(self.recipe, model)
         learner = torch.nn.Sequential(model.dropout, model.head) if reuse else model
         self.model, self.optimizer = self.accelerator.prepare(learner, optimizer)
+        learns = any(True for _ in self.raw_loss.parameters())
+        self.loss = self.accelerator.prepare(self.raw_loss) if learns else self.raw_loss
         if self.recipe.compile:
             self.model = torch.compile(self.model)
         self.ema = (
@@ -340,7 +348,8 @@ class Trainer:
                 loss = loss + AUXILIARY * sum(self.loss(other, wanted) for other in auxiliary)
                 self.accelerator.backward(loss * (len(piece) / len(photos)))
             with torch.no_grad():
-                correct = _correct(logits, wanted)
+                judge = _near_right if self.recipe.embedding else _correct
+                correct = judge(logits, wanted)
                 totals += torch.stack([loss.detach() * len(piece), correct, _count(piece)])
         return totals
 
@@ -355,15 +364,18 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         from accelerate.utils import broadcast_object_list
 
-        found = quick_metrics(
-            self._val_logits(), self.store.labels[self.held_out], self.recipe.smoothing
-        )
+        outputs, labels = self._val_outputs(), self.store.labels[self.held_out]
+        if self.recipe.embedding:
+            found = quick_retrieval(outputs, labels)
+        else:
+            found = quick_metrics(outputs, labels, self.recipe.smoothing)
         found = broadcast_object_list([found])[0]  # several processes must agree when to stop
         self._judge(found)
         return {f"val_{key}": value for key, value in found.items()}
 
     @torch.no_grad()
-    def _val_logits(self) -> torch.Tensor:
+    def _val_outputs(self) -> torch.Tensor:
+        """Logits (photos, classes) or embeddings (photos, dims) of val, on the CPU."""
         if self.features:
             return self.scored.eval().classify(self.features.of(self.held_out)).float().cpu()
         return predict(
@@ -405,6 +417,7 @@ class Trainer:
         tensors = {f"model.{k}": v for k, v in self.raw.state_dict().items()}
         if self.ema:
             tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
+        tensors |= {f"loss.{k}": v for k, v in self.raw_loss.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()
                         if v is not None}  # fmt: skip
@@ -417,6 +430,7 @@ class Trainer:
         tensors, about = load_tensors(self.run.state)
         self.done = Progress(**about["done"])
         self.raw.load_state_dict(_under(tensors, "model."))
+        self.raw_loss.load_state_dict(_under(tensors, "loss."))
         if self.ema:
             self.ema.module.load_state_dict(_under(tensors, "ema."))
         # Fused optimizers walk through memory, so what they remember must lie as the weights do
@@ -482,9 +496,16 @@ def make_accelerator(chosen: Recipe) -> Accelerator:
     return Accelerator(mixed_precision=precision)
 
 
-def make_optimizer(chosen: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a recipe; no weight decay on biases and norms."""
+def make_optimizer(
+    chosen: Recipe, model: torch.nn.Module, loss: torch.nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of a recipe, for a network and what its loss learns.
+
+    No weight decay on biases and norms, nor on a loss's points: their length is their own affair.
+    """
     groups = parameter_groups(chosen, model)
+    if learned := list(loss.parameters()) if loss else []:
+        groups.append({"params": learned, "weight_decay": 0.0, "lr_scale": chosen.proxy_lr})
     if chosen.optimizer == "sgd":
         return torch.optim.SGD(groups, chosen.lr, momentum=0.9, nesterov=True, fused=True)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[chosen.optimizer]
@@ -538,6 +559,12 @@ def _correct(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if targets.ndim == 1:
         return (answers == targets).float().sum()
     return targets.gather(1, answers[:, None]).float().sum()
+
+
+def _near_right(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Photos whose nearest other photo of the batch is of their class."""
+    similarity = (embeddings @ embeddings.T).fill_diagonal_(-2.0)
+    return (labels[similarity.argmax(1)] == labels).float().sum()
 
 
 def _count(piece: torch.Tensor) -> torch.Tensor:

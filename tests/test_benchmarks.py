@@ -52,3 +52,18 @@ def test_frozen_features_gives_the_same_result_both_ways(toy_root):
     assert record.metrics["val loss difference"] < 1e-3
     assert set(record.timing) == {"every_epoch_seconds", "once_seconds"}
     assert record.data["photos"] == 16
+
+
+def test_search_agrees_with_scikit_learn_and_measures_every_index(toy_root, monkeypatch):
+    search = load("search")
+    plain = search.recipe
+    monkeypatch.setattr(search, "recipe", lambda name: plain(
+        name, model="resnet18", weights="random", statistics="half", size=32
+    ))  # fmt: skip
+    monkeypatch.setattr(search, "QUERIES", 20)
+    record = search.main(["--data", str(toy_root), "--photos", "2000", "--rounds", "1"])
+    assert record.metrics["largest difference"] < 1e-2
+    rows = {row["index"]: row for row in record.extra["rows"]}
+    assert set(rows) == {"flat", "hnsw", "ivf_pq"} and rows["flat"]["recall at 10"] == 1
+    assert all(row["recall at 10"] > 0.5 for row in rows.values())
+    assert record.name == "search-shapes-2000"

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from carlib.errors import RecipeError
-from carlib.losses import LOSSES, effective_number_weights, make_loss
+from carlib.losses import (
+    LOSSES,
+    METRIC_LOSSES,
+    effective_number_weights,
+    make_loss,
+    make_metric_loss,
+)
 
 COUNTS = np.array([100, 50, 10, 5, 1])
 
@@ -99,3 +105,54 @@ def test_half_precision_logits_are_scored_in_single():
 def test_unknown_loss_lists_the_known():
     with pytest.raises(RecipeError, match="'hinge'; known: cross_entropy, focal"):
         make_loss("hinge", COUNTS)
+
+
+# --- losses that compare photos ---
+
+
+def pairs(spread: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Twelve photos of three classes, round three points that lie at right angles."""
+    labels = torch.arange(12) % 3
+    noise = spread * torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    return F.normalize(torch.eye(8)[labels] + noise).requires_grad_(), labels
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+def test_losses_that_compare_prefer_classes_that_lie_together(name):
+    torch.manual_seed(0)
+    loss = make_metric_loss(name, 3, 8)
+    if name in ("proxy_anchor", "arcface"):  # their points, where the classes are
+        (points,) = loss.parameters()
+        with torch.no_grad():
+            points.copy_(torch.eye(8)[:3].reshape(points.shape) if name == "proxy_anchor"
+                         else torch.eye(8)[:3].T)  # fmt: skip
+    together, apart = pairs(0.05), pairs(1.0)
+    assert loss(*together) < loss(*apart)
+    loss(*apart).backward()
+    assert apart[0].grad.isfinite().all() and apart[0].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", METRIC_LOSSES)
+def test_a_batch_without_a_pair_does_no_harm(name):
+    embeddings = F.normalize(torch.ones(1, 8)).requires_grad_()
+    loss = make_metric_loss(name, 3, 8)(embeddings, torch.zeros(1, dtype=torch.int64))
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_contrastive_has_margin_one_on_the_distance():
+    angle = torch.tensor([0.0, 0.3, 0.8])  # the third photo is a stranger, nearer than the margin
+    points = torch.stack([angle.cos(), angle.sin()], dim=1)
+    near, far = (points[0] - points[1]).norm(), [(points[i] - points[2]).norm() for i in (0, 1)]
+    wanted = near + sum(1 - d for d in far) / 2
+    mine = make_metric_loss("contrastive", 2, 2)(points, torch.tensor([0, 0, 1]))
+    assert float(mine) == pytest.approx(float(wanted), abs=1e-4)
+
+
+def test_only_losses_with_a_point_per_class_learn_something():
+    learned = {n: sum(p.numel() for p in make_metric_loss(n, 5, 8).parameters())
+               for n in METRIC_LOSSES}  # fmt: skip
+    assert {n for n, count in learned.items() if count} == {"proxy_anchor", "arcface"}
+    assert learned["proxy_anchor"] == learned["arcface"] == 40
+    with pytest.raises(RecipeError, match="'hinge'; known: contrastive, triplet"):
+        make_metric_loss("hinge", 5, 8)

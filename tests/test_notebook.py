@@ -103,3 +103,27 @@ def test_experiments_keep_what_every_network_reached_and_cost(here, results, cap
     assert table.loc["four", "value"] == lab.records["four"].metrics["accuracy"]
     assert len(lab.logits["three"]) == lab.records["three"].data["photos"]
     assert len(list(results.glob("*.json"))) == 2  # photos of one's own: their records are kept
+
+
+def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> None:
+    assert notebook.full_scale_retrieval("unseen").iloc[0, 0] == "not run"
+    assert notebook.full_scale_knn().iloc[0, 0] == "not run"
+    assert notebook.full_scale_search().iloc[0, 0] == "not run"
+    names = ("recall_at_1", "recall_at_8", "r_precision", "map_at_r", "effective_rank")
+    for seed, value in enumerate((0.5, 0.7)):
+        record = replace(
+            fake_record("lite0_frozen", seed=seed), kind="retrieval", name=f"r-{seed}",
+            metrics=dict.fromkeys(names, value) | {"recall_at_1_interval": [0.4, 0.6]},
+            extra={"protocol": "unseen", "dims": 512},
+        )  # fmt: skip
+        record.write()
+    table = notebook.full_scale_retrieval("unseen")
+    assert table.loc["lite0_frozen", ["map_at_r", "seeds"]].tolist() == [pytest.approx(0.6), 2]
+    chosen = {"metric": "cosine", "weights": "uniform", "k": 7}
+    knn = replace(fake_record("lite0_frozen"), kind="knn", name="knn-stanford-cars-x-seed0")
+    replace(knn, extra={"chosen": chosen}, timing={"predict_seconds": 0.5}).write()
+    assert notebook.full_scale_knn().loc["x-seed0", "k"] == 7
+    rows = [{"index": "flat", "recall at 10": 1.0}]
+    bench = replace(knn, kind="benchmark", name="search-x", data={"photos": 10})
+    replace(bench, extra={"rows": rows}).write()
+    assert notebook.full_scale_search()["photos"].tolist() == [10]

@@ -30,7 +30,8 @@ def test_every_recipe_can_be_built(name):
     chosen = quick(recipe(name), epochs=3, size=side)
     model = make_network(chosen, 5).eval()
     with torch.no_grad():
-        assert model(torch.rand(2, 1 if chosen.grayscale else 3, side, side)).shape == (2, 5)
+        found = model(torch.rand(2, 1 if chosen.grayscale else 3, side, side))
+    assert found.shape == (2, chosen.embedding or 5)
     assert make_optimizer(chosen, model).param_groups[0]["lr"] == chosen.lr
     photo = torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()
     assert cpu_pipeline(preset(chosen.augment), 32)([photo], 0).shape == (1, 32, 32, 3)
@@ -90,6 +91,19 @@ def test_text_that_is_no_recipe_is_refused(text):
 def test_whole_numbers_serve_as_floats():
     assert recipe_from_dict({"lr": 1}) == recipe_from_dict({"lr": 1.0})
     assert recipe_from_dict({"lr": 1}).hash == recipe_from_dict({"lr": 1.0}).hash
+
+
+def test_losses_and_networks_that_compare_belong_together():
+    assert recipe("lite0_arcface").embedding == 512
+    for wrong, said in (
+        ({"loss": "triplet"}, "known: cross_entropy"),
+        ({"embedding": 64}, "loss is 'cross_entropy'; known: contrastive"),
+        ({"embedding": 64, "loss": "triplet", "mixup": 0.2}, "mix classes"),
+        ({"embedding": 64, "loss": "triplet", "monitor": "loss"}, "known: accuracy, map_at_r"),
+        ({"embedding": -1}, "embedding is -1"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            Recipe().but(**wrong)
 
 
 def test_hash_follows_what_decides_the_result():

@@ -24,6 +24,8 @@ RECIPES = {  # between them: everything that a run has to remember
                      size=32, store_size=32, grayscale=True, augment="scratch_cpu"),
     "plateau": dict(model="cnn3", optimizer="sgd", lr=0.05, schedule="plateau", monitor="loss",
                     plateau_patience=1, step_factor=0.5, accumulate=2, statistics="data"),
+    "embedding": dict(model="cnn3", embedding=8, loss="proxy_anchor", sampler="per_class",
+                      proxy_lr=50.0, monitor="map_at_r"),
 }  # fmt: skip
 EPOCHS, STEPS = 3, 5  # 80 photos in batches of 16
 

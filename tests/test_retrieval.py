@@ -7,13 +7,27 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-from toys import toy_recipe
+from toys import by_class, toy_catalog, toy_recipe
+from typer.testing import CliRunner
 
-from carlib.backbones import build_backbone
-from carlib.embeddings import Embeddings, Whitening, effective_rank, embed, scaled
+from carlib.catalog import Catalog
+from carlib.cli import app
+from carlib.embeddings import (
+    Embeddings,
+    Whitening,
+    effective_rank,
+    embed,
+    scaled,
+    thumbnails,
+)
 from carlib.errors import RunError
 from carlib.evaluation import features_of
-from carlib.records import Checkpoint
+from carlib.gallery import Gallery
+from carlib.photos import Framing
+from carlib.plots import bars_with_intervals
+from carlib.plots import class_map as class_map_figure
+from carlib.plots import neighbors as neighbor_figure
+from carlib.records import Checkpoint, load_records
 from carlib.retrieval import (
     choose_k,
     class_map,
@@ -26,9 +40,12 @@ from carlib.retrieval import (
     other_neighbors,
     query_scores,
     retrieval_scores,
+    score_retrieval,
+    score_table,
+    unseen_classes,
     votes,
 )
-from carlib.training import train
+from carlib.training import load_or_train, train
 
 
 def photos(sizes=(12, 9, 5, 2, 1), dims: int = 8, seed: int = 0, noise: float = 1.2) -> Embeddings:
@@ -185,8 +202,6 @@ def test_the_rank_tells_a_collapsed_embedding() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    from toys import by_class, toy_catalog
-
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("retrieval")
         patch.setenv("CARLIB_CACHE", str(folder / "cache"))
@@ -220,14 +235,47 @@ def test_k_is_chosen_without_the_photos_that_are_scored(trained) -> None:
     assert record.metrics["accuracy"] > 0.5 and record.data["photos"] == len(queries)
 
 
-def test_an_embedder_needs_no_training_to_embed(trained, monkeypatch) -> None:
+def test_a_plain_backbone_embeds_without_any_training(trained) -> None:
     _, catalog = trained
-    model = build_backbone("resnet18", 4).eval()
-    plain = Checkpoint(
-        model, toy_recipe(model="resnet18"), catalog.class_names, (0.5,) * 3, (0.5,) * 3, "plain"
-    )
+    chosen = toy_recipe(model="resnet18", statistics="model")
+    plain, again = (Checkpoint.begin(chosen, catalog) for _ in range(2))
+    other = Checkpoint.begin(chosen.but(seed=1), catalog)
+    assert plain.hash == again.hash != other.hash
     found = embed(plain, catalog, "val", progress=False)
     assert found.vectors.shape == (catalog.split_sizes["val"], 512)
+    np.testing.assert_array_equal(found.vectors, embed(again, catalog, "val").vectors)
+    with pytest.raises(RunError, match="known when it trains"):
+        Checkpoint.begin(chosen.but(statistics="data"), catalog)
+
+
+def test_thumbnails_are_the_pixels_of_small_copies(trained) -> None:
+    _, catalog = trained
+    found = thumbnails(catalog, Framing(8))
+    assert found.vectors.shape == (len(catalog), 8 * 8 * 3) and found.network == "pixels-8"
+    np.testing.assert_allclose(found.vectors.sum(1), 0, atol=1e-4)
+    assert list(found.paths) == list(catalog.table["path"])
+
+
+def test_scores_of_several_embeddings_make_a_table_and_bars() -> None:
+    scores = {name: retrieval_scores(photos(seed=seed)) for seed, name in enumerate("ab")}
+    table = score_table(scores)
+    assert table["name"].tolist() == ["a", "b"]
+    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+    assert table["value"].equals(table["recall_at_1"])
+    assert bars_with_intervals(table, x="Recall@1").axes
+
+
+def test_neighbors_are_drawn_in_frames_that_say_right_or_wrong(trained) -> None:
+    checkpoint, catalog = trained
+    found = embed(checkpoint, catalog, "val", progress=False)
+    rows = Gallery.build(found).search(found.vectors[:2], k=4)
+    parts = [part for _, part in rows.groupby("query")]
+    figure = neighbor_figure(catalog, found.table.iloc[:2], parts)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert len(shown) == 2 * 5
+    colors = {ax.spines["top"].get_edgecolor() for ax in shown}
+    assert 2 <= len(colors) <= 3
+    assert class_map_figure(class_map(found)).axes
 
 
 # --- looking ---
@@ -262,3 +310,50 @@ def test_the_map_has_every_class_once() -> None:
     pd.testing.assert_frame_equal(found, class_map(photos((12, 9, 5, 4))))
     with pytest.raises(RunError, match="three classes"):
         class_map(photos((5, 5)))
+
+
+# --- the command ---
+
+
+def test_a_run_is_scored_on_the_classes_it_learned_and_on_those_it_never_saw(
+    toys,
+) -> None:
+    whole, run = load_or_train(toy_recipe(), toys, progress=False)
+    same, knn = score_retrieval(whole, toys, run)
+    assert (same.kind, same.extra["protocol"], knn.kind) == ("retrieval", "same", "knn")
+    assert same.data["split"] == "val" and same.metrics["recall_at_1"] > 0.5
+    assert same.extra["gallery"] == toys.split_sizes["train"]
+
+    seen = toys.select_classes([0, 1])
+    half, run = load_or_train(toy_recipe(), seen, progress=False)
+    (unseen,) = score_retrieval(half, toys, run)
+    others = int((toys.labels >= 2).sum())
+    assert unseen.data["split"] == "unseen"
+    assert unseen.data["photos"] == unseen.extra["gallery"] == others
+    assert (unseen.extra["trained_classes"], unseen.extra["scored_classes"]) == (2, 2)
+
+    with pytest.raises(RunError, match="they differ in"):
+        score_retrieval(whole, seen)
+
+
+def test_test_photos_are_never_among_those_of_unseen_classes(toys) -> None:
+    table = toys.table.assign(split=["test" if row % 3 else "train" for row in range(len(toys))])
+    some = Catalog(table, toys.class_names, toys.name, toys.source)
+    found = unseen_classes(some, 2)
+    kept = toys.table["path"][(toys.labels >= 2) & (np.arange(len(toys)) % 3 == 0)]
+    assert set(found.table["path"]) == set(kept) and set(found.split_sizes) == {"unseen"}
+    assert found.num_classes == 2
+
+
+def test_the_command_trains_on_some_classes_and_retrieves_among_the_others(
+    tmp_path,
+) -> None:
+    data = by_class(tmp_path / "photos")
+    done = CliRunner().invoke(
+        app, ["train", "cnn3", "--quick", "--data", str(data), "--classes", "2",
+              "--set", "epochs=1", "--set", "size=16"]
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "recall at 1" in done.output
+    (record,) = load_records(tmp_path / "results")
+    assert record.name.startswith("retrieval_unseen-photos-cnn3_quick")

@@ -32,7 +32,24 @@ def test_balanced_makes_every_class_equally_likely():
     assert len(drawn) == 10_000 and np.abs(shares - 0.25).max() < 0.02
 
 
-@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_per_class_fills_a_batch_with_some_photos_of_some_classes():
+    batches = Batches(TAIL, 12, sampler="per_class", per_class=4).epoch(0)
+    assert len(batches) == len(TAIL) // 12
+    for batch in batches:
+        classes, counts = np.unique(TAIL[batch], return_counts=True)
+        assert len(classes) == 3 and set(counts) == {4}
+        assert len(set(batch.tolist())) == 12  # no photo twice while a class has enough
+
+
+def test_per_class_repeats_the_photos_of_a_small_class_and_never_hangs():
+    labels = np.array([0, 1, 1, 7])  # classes 2 to 6 have no photo
+    (batch,) = Batches(labels, 8, sampler="per_class", per_class=4).epoch(0)
+    assert sorted(np.unique(labels[batch], return_counts=True)[1]) == [4, 4]
+    (batch,) = Batches(labels, 64, sampler="per_class").epoch(0)
+    assert set(labels[batch]) == {0, 1, 7} and len(batch) == 63
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced", "per_class"])
 def test_seed_and_epoch_decide_and_nothing_else(sampler):
     def epoch(seed: int, number: int) -> list[int]:
         return np.concatenate(Batches(TAIL, 50, seed, sampler).epoch(number)).tolist()

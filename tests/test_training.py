@@ -20,11 +20,14 @@ import carlib
 from carlib import backbones, training
 from carlib.augment import Mixing
 from carlib.catalog import Catalog
+from carlib.embeddings import embed
 from carlib.errors import RecipeError, RunError
-from carlib.evaluation import logits_of
+from carlib.evaluation import evaluate, logits_of
+from carlib.losses import METRIC_LOSSES, make_metric_loss
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Run, load_tensors, save_tensors
-from carlib.training import Trainer, load_or_train
+from carlib.records import Checkpoint, Run, load_tensors, make_network, save_tensors
+from carlib.retrieval import query_scores
+from carlib.training import Trainer, load_or_train, make_optimizer
 
 
 def train(chosen: Recipe, catalog: Catalog, folder: Path | None = None, **options) -> Run:
@@ -465,3 +468,36 @@ def test_numbers_on_the_way_are_finite(toys):
 def test_recipe_errors_come_before_any_folder(toys):
     with pytest.raises(RecipeError):
         train(toy_recipe(model="nothing"), toys)
+
+
+# --- networks that compare ---
+
+
+@pytest.mark.parametrize("loss", METRIC_LOSSES)
+def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_path, loss):
+    chosen = toy_recipe(
+        embedding=16, loss=loss, sampler="per_class", batch_size=16, epochs=6, proxy_lr=20.0
+    )
+    run = train(chosen, toys, tmp_path / "run")
+    rows = run.history()
+    assert rows[-1]["val_accuracy"] > 0.6 and "val_loss" not in rows[-1]
+    assert rows[-1]["train_accuracy"] > 0.6
+    found = embed(Checkpoint.load(run.best), toys, "val", progress=False)
+    assert found.vectors.shape == (toys.split_sizes["val"], 16)
+    best = max(row["val_accuracy"] for row in rows)
+    assert query_scores(found)["recall_at_1"].mean() == pytest.approx(best)
+
+
+def test_a_network_that_compares_is_not_scored_as_a_classifier(toys, tmp_path):
+    chosen = toy_recipe(embedding=4, loss="triplet", sampler="per_class", epochs=1)
+    checkpoint = Checkpoint.load(train(chosen, toys, tmp_path / "run").best)
+    with pytest.raises(RunError, match="use: carlib retrieve"):
+        evaluate(checkpoint, toys, "val")
+
+
+def test_what_a_loss_learns_moves_at_its_own_rate_and_does_not_decay():
+    chosen = toy_recipe(embedding=4, loss="proxy_anchor", proxy_lr=30.0, weight_decay=0.1)
+    loss = make_metric_loss("proxy_anchor", 3, 4)
+    groups = make_optimizer(chosen, make_network(chosen, 3), loss).param_groups
+    assert groups[-1]["params"] == list(loss.parameters())
+    assert (groups[-1]["lr_scale"], groups[-1]["weight_decay"]) == (30.0, 0.0)
