@@ -48,6 +48,7 @@ COLUMNS = (
     "y2",
     "split",
 )
+TARGETS = ("make", "model", "year", "body")  # what classes can be made of
 BOX = ("x1", "y1", "x2", "y2")
 _INTEGERS = ("label", "year", *BOX)
 DTYPES = {column: "Int64" if column in _INTEGERS else "string" for column in COLUMNS}
@@ -256,6 +257,25 @@ class Catalog:
         names = [self.class_names[label] for label in chosen]
         return Catalog(table, tuple(names), self.name, self.source)
 
+    def by(self, column: str) -> Catalog:
+        """The same photos with another kind of class: "make", "model" (any year), "year" or "body".
+
+        Classes are in alphabetical order; photos of which the value is unknown are left out.
+        """
+        if column not in TARGETS:
+            raise DataError(f"cannot make classes of {column!r}; known: {', '.join(TARGETS)}")
+        values = self.table[column].astype("string")
+        if column == "model":
+            values = (self.table["make"].astype("string") + " " + values).str.strip()
+        if values.isna().all():
+            raise DataError(f"{self.name}: no photo has a known {column}")
+        table = self.table[values.notna()].copy()
+        values = values[values.notna()]
+        names = tuple(sorted(values.unique()))
+        table["label"] = values.map({name: label for label, name in enumerate(names)})
+        table["class_name"] = values
+        return Catalog(table, names, f"{self.name}-{column}", self.source)
+
     def to_csv(self, path: Path | str) -> Path:
         """Write the rows as CSV, and name, class names and root as JSON beside it.
 
@@ -283,15 +303,29 @@ class Catalog:
 def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalog:
     """Open a data set: "showroom" for the drawn cars, else a folder or file in any known layout.
 
-    Options go to the opener of that data set. Raises DataError that says what was looked for.
+    Words after "#" choose: a task where a data set has several, such as CompCars'
+    `PATH#verification`, and what its classes are, such as `PATH#make` (see `Catalog.by`). Options
+    go to the opener. Raises DataError that says what was looked for.
     """
-    if str(name_or_path) == "showroom":
+    name, *words = [str(name_or_path)]
+    if not Path(name).expanduser().exists():
+        name, *words = name.split("#")
+    for word in (word for word in words if word not in TARGETS):
+        options["task"] = word
+    catalog = _open(name, options)
+    for word in (word for word in words if word in TARGETS):
+        catalog = catalog.by(word)
+    return catalog
+
+
+def _open(name: str, options: dict[str, Any]) -> Catalog:
+    if name == "showroom" and "task" not in options:
         from carlib.showroom import open_showroom
 
         return open_showroom(**options)
     from carlib.readers import read_any
 
-    return read_any(Path(name_or_path).expanduser(), **options)
+    return read_any(Path(name).expanduser(), **options)
 
 
 def photo_stem(path: str) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from carlib.errors import DataError
 from carlib.showroom.camera import VIEWPOINTS
 from carlib.showroom.dataset import photo_name, photo_plan
+from carlib.showroom.mesh import PART_ID
 from carlib.showroom.models import CARS
 from carlib.showroom.painter import Drawing
 from carlib.showroom.snapshots import draw_photo
@@ -32,6 +33,13 @@ _TYPE_OF_BODY = {
     "Sedan": "sedan", "Coupe": "sports", "SUV": "SUV", "Hatchback": "hatchback", "Wagon": "estate",
     "Convertible": "convertible", "Pickup": "pickup", "Van": "MPV",
 }  # fmt: skip
+
+# CompCars' eight parts, in the order of its numbers, as the masks call them; the last four are
+# inside, where no drawn photo looks.
+_OWN_PARTS = (
+    "headlight", "taillight", "foglight", "grille", "console", "steering wheel", "dashboard",
+    "gear lever",
+)  # fmt: skip
 
 # Top speed in km/h, displacement in litres, doors, seats.
 _ATTRIBUTES = {
@@ -55,7 +63,7 @@ def write_devkit(
         drawing = draw_photo(label, index, seed, size)
         rows = annotations[split]
         name = f"{len(rows) + 1:05d}.jpg"
-        _write_jpeg(root / f"cars_{split}" / name, drawing)
+        _write_jpeg(root / f"cars_{split}" / name, drawing.image)
         x1, y1, x2, y2 = drawing.box
         rows.append((x1 + 1, y1 + 1, x2, y2, label + 1, name))
     devkit = root / "devkit"
@@ -99,8 +107,10 @@ class _WebPhoto:
 def write_compcars(
     folder: Path | str, photos_per_class: int = 6, size: int = 128, seed: int = 0
 ) -> Path:
-    """Write the showroom as CompCars: data/image, data/label, data/misc, data/train_test_split.
+    """Write the showroom as CompCars: data/image, label, misc, part, train_test_split, and sv_data.
 
+    A part is cut out of every fourth photo that shows it; no photo shows the inside of a car, so
+    the lists of inside parts are empty. The surveillance set has the front views.
     One photo in eight lies in a year folder named `unknown`, one in ten has viewpoint -1, and one
     model in six lacks its attributes, as in the release. Models of the last three makes are kept
     out of verification_train.txt and make up the pair lists. Returns the folder; raises DataError
@@ -114,12 +124,19 @@ def write_compcars(
         make_id, model_id = makes[car.make], models[car.make, car.model]
         year = "unknown" if number % 8 == 7 else str(car.year)
         stem = f"{make_id}/{model_id}/{year}/{photo_name(label, index, seed)}"
-        _write_jpeg(root / "data" / "image" / f"{stem}.jpg", drawing)
+        _write_jpeg(root / "data" / "image" / f"{stem}.jpg", drawing.image)
         code = -1 if number % 10 == 9 else VIEWPOINTS.index(drawing.viewpoint) + 1
         x1, y1, x2, y2 = drawing.box
         text = f"{code}\n1\n{x1 + 1} {y1 + 1} {x2} {y2}\n"
         _write_text(root / "data" / "label" / f"{stem}.txt", text)
         photos.append(_WebPhoto(f"{stem}.jpg", model_id, make_id, drawing.viewpoint, split))
+        if number % 4 == 0:
+            _write_parts(root / "data", stem, drawing, split)
+        if drawing.viewpoint in ("front", "front-side"):
+            name = f"{model_id}/{photo_name(label, index, seed)}.jpg"
+            _write_jpeg(root / "sv_data" / "image" / name, drawing.image)
+            _append(root / "sv_data" / f"{split}_surveillance.txt", name)
+    _write_surveillance_names(root / "sv_data", models)
     _write_misc(root / "data" / "misc", makes, models)
     _write_lists(root / "data" / "train_test_split", photos, len(makes) - 2, seed)
     return root
@@ -148,6 +165,31 @@ def _write_misc(folder: Path, makes: dict[str, int], models: dict[tuple[str, str
         kind = CAR_TYPES.index(_TYPE_OF_BODY[body]) + 1
         lines.append(f"{model_id} {speed} {litres} {doors} {seats} {kind}")
     _write_text(folder / "attributes.txt", "\n".join(lines) + "\n")
+
+
+def _write_parts(data: Path, stem: str, drawing: Drawing, split: str) -> None:
+    """Cut the parts out of a photo and add them to their lists."""
+    lists = data / "train_test_split" / "part"
+    folder, _, photo = stem.rpartition("/")
+    for number, part in enumerate(_OWN_PARTS, start=1):
+        for name in ("train", "test"):
+            _append(lists / f"{name}_part_{number}.txt")
+        mask = drawing.parts == PART_ID.get(part, -1)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows) > 1 and len(columns) > 1:
+            path = f"{folder}/{number}/{photo}.jpg"
+            cut = drawing.image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            _write_jpeg(data / "part" / path, cut)
+            _append(lists / f"{split}_part_{number}.txt", path)
+
+
+def _write_surveillance_names(folder: Path, models: dict[tuple[str, str], int]) -> None:
+    """A row per model, as the release has them: make, model, id of the model among web photos."""
+    names = np.empty((len(models), 3), dtype=object)
+    for (make, model), number in models.items():
+        names[number - 1] = [make, model, number]
+    folder.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(folder / "sv_make_model_name.mat", {"sv_make_model_name": names})
 
 
 def _write_lists(folder: Path, photos: list[_WebPhoto], first_unseen_make: int, seed: int) -> None:
@@ -208,9 +250,15 @@ def _fresh(folder: Path | str) -> Path:
     return root
 
 
-def _write_jpeg(path: Path, drawing: Drawing) -> None:
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(drawing.image).save(path, quality=92)
+    Image.fromarray(np.ascontiguousarray(image)).save(path, quality=92)
+
+
+def _append(file: Path, line: str = "") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8", newline="\n") as lines:
+        lines.write(f"{line}\n" if line else "")
 
 
 def _write_text(path: Path, text: str) -> None:
