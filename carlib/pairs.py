@@ -54,12 +54,17 @@ def pair_rows(pairs: pd.DataFrame, catalog: Catalog) -> np.ndarray:
 
     Raises `DataError` that counts and names photos which the catalog does not have.
     """
-    place = pd.Series(np.arange(len(catalog)), index=catalog.table["path"].to_numpy(object))
+    return pair_positions(pairs, catalog.table["path"].to_numpy(object), catalog.name)
+
+
+def pair_positions(pairs: pd.DataFrame, paths: np.ndarray, where: str) -> np.ndarray:
+    """Where both photos of every pair are among `paths`, (pairs, 2) int64."""
+    place = pd.Series(np.arange(len(paths)), index=paths)
     found = place.reindex(pairs[["a", "b"]].to_numpy(object).ravel())
     if found.isna().any():
         absent = found.index[found.isna()].unique()
         raise DataError(
-            f"{catalog.name}: {len(absent)} photos of the pairs are not in the catalog, "
+            f"{where}: {len(absent)} photos of the pairs are not there, "
             f"such as {', '.join(map(str, absent[:3]))}"
         )
     return found.to_numpy(np.int64).reshape(-1, 2)
