@@ -18,7 +18,7 @@ from carlib.evaluation import evaluate, logits_of
 from carlib.models import count_flops
 from carlib.recipes import Recipe, quick, recipe
 from carlib.records import Checkpoint, Record, hardware, load_records, versions
-from carlib.results import STANFORD, Row, comparable, evaluations, row
+from carlib.results import STANFORD, Row, comparable, evaluations, retrieval_rows, row
 from carlib.training import load_or_train
 
 
@@ -138,28 +138,13 @@ def _scores(found: Row | None) -> dict[str, str]:
 
 
 def full_scale_retrieval(protocol: str) -> pd.DataFrame:
-    """Committed retrieval scores on Stanford Cars, "same" or "unseen" classes, best first.
-
-    Means over the seeds of a recipe; the interval is that of the first seed's Recall@1.
-    """
-    found = [
-        record
-        for record in load_records(kind="retrieval")
-        if record.extra["protocol"] == protocol and record.data["catalog"] == STANFORD
-    ]
-    rows: dict[str, dict[str, object]] = {}
-    for name in dict.fromkeys(r.recipe["name"] for r in found):
-        seeds = [r for r in found if r.recipe["name"] == name]
-        means = {score: sum(r.metrics[score] for r in seeds) / len(seeds)
-                 for score in ("recall_at_1", "recall_at_8", "r_precision", "map_at_r",
-                               "effective_rank")}  # fmt: skip
-        low, high = seeds[0].metrics["recall_at_1_interval"]
-        loss = seeds[0].recipe["loss"].replace("_", "-")
-        rows[name] = {"loss": loss, "dims": seeds[0].extra["dims"]} | means
-        rows[name] |= {"recall_at_1_interval": f"{low:.3f} to {high:.3f}", "seeds": len(seeds)}
+    """Committed retrieval scores on Stanford Cars, "same" or "unseen" classes, best first."""
+    rows = retrieval_rows(load_records(), protocol)
     if not rows:
         return pd.DataFrame({protocol: ["not run"]})
-    return pd.DataFrame(rows).T.sort_values("recall_at_1", ascending=False)
+    shown = ["loss", "dims", "seeds", "recall_at_1", "interval", "recall_at_8", "r_precision",
+             "map_at_r", "effective_rank"]  # fmt: skip
+    return pd.DataFrame(rows).set_index("recipe")[shown]
 
 
 def full_scale_knn() -> pd.DataFrame:

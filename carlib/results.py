@@ -79,3 +79,35 @@ def row(records: Sequence[Record], recipe_name: str) -> Row | None:
         epochs=first.recipe["epochs"],
         size=first.recipe["size"],
     )
+
+
+def retrieval_rows(records: Sequence[Record], protocol: str) -> list[dict[str, object]]:
+    """Retrieval among "same" or "unseen" classes of Stanford Cars: a row per recipe, best first.
+
+    Scores are means over the seeds; the interval is that of the first seed's Recall@1. Raises
+    `RunError` when the rows did not score the same photos.
+    """
+    found = [
+        record
+        for record in records
+        if record.kind == "retrieval"
+        and (record.data["catalog"], record.extra["protocol"]) == (STANFORD, protocol)
+    ]
+    if len({record.data["split_hash"] for record in found}) > 1:
+        names = ", ".join(record.name for record in found)
+        raise RunError(f"retrieval records of different photos cannot stand in one table: {names}")
+    rows = []
+    for name in dict.fromkeys(record.recipe["name"] for record in found):
+        seeds = [record for record in found if record.recipe["name"] == name]
+        first = seeds[0]
+        scores = {
+            score: mean(seed.metrics[score] for seed in seeds)
+            for score, value in first.metrics.items()
+            if isinstance(value, float)
+        }
+        rows.append(
+            {"recipe": name, "loss": first.recipe["loss"].replace("_", "-"),
+             "dims": first.extra["dims"], "seeds": len(seeds),
+             "interval": first.metrics["recall_at_1_interval"], **scores}
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: -row["recall_at_1"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from carlib import report
 from carlib.records import Record
@@ -50,3 +50,21 @@ def fake_audit() -> Record:
         extra={"class_counts": [{"train": 9, "val": 1}, {"train": 3, "val": 1}],
                "copy_groups": {"exact": 10, "near": 17, "across splits": 3}},
     )  # fmt: skip
+
+
+def fake_retrieval(
+    name: str = "lite0_frozen",
+    protocol: str = "unseen",
+    seed: int = 0,
+    value: float = 0.5,
+    **data,
+) -> Record:
+    """A retrieval record as `carlib.retrieval` makes them, every score the same."""
+    scores = ("recall_at_1", "recall_at_8", "r_precision", "map_at_r", "effective_rank")
+    return replace(
+        fake_record(name, seed=seed, **data),
+        kind="retrieval",
+        name=f"retrieval_{protocol}-stanford-cars-{name}-seed{seed}",
+        metrics=dict.fromkeys(scores, value) | {"recall_at_1_interval": [0.4, 0.6]},
+        extra={"protocol": protocol, "dims": 512},
+    )

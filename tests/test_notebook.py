@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import fake_audit, fake_record
+from fakes import fake_audit, fake_record, fake_retrieval
 from toys import by_class
 
 from carlib import notebook
@@ -109,14 +109,8 @@ def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> 
     assert notebook.full_scale_retrieval("unseen").iloc[0, 0] == "not run"
     assert notebook.full_scale_knn().iloc[0, 0] == "not run"
     assert notebook.full_scale_search().iloc[0, 0] == "not run"
-    names = ("recall_at_1", "recall_at_8", "r_precision", "map_at_r", "effective_rank")
     for seed, value in enumerate((0.5, 0.7)):
-        record = replace(
-            fake_record("lite0_frozen", seed=seed), kind="retrieval", name=f"r-{seed}",
-            metrics=dict.fromkeys(names, value) | {"recall_at_1_interval": [0.4, 0.6]},
-            extra={"protocol": "unseen", "dims": 512},
-        )  # fmt: skip
-        record.write()
+        fake_retrieval(seed=seed, value=value).write()
     table = notebook.full_scale_retrieval("unseen")
     assert table.loc["lite0_frozen", ["map_at_r", "seeds"]].tolist() == [pytest.approx(0.6), 2]
     chosen = {"metric": "cosine", "weights": "uniform", "k": 7}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import fake_audit, fake_record
+from fakes import fake_audit, fake_record, fake_retrieval
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
@@ -88,6 +88,28 @@ def test_transfer_has_its_own_tables(repository: Path) -> None:
     assert "best run so far, 1.23 M parameters" in text and "0.123" in text  # from scratch
     assert "not run: carlib train lite0 --data PATH --seeds 3" in text
     assert "not run: carlib study imbalance --data PATH" in text
+
+
+def test_retrieval_has_its_own_tables(repository: Path) -> None:
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    assert "not run: carlib train lite0_proxy_anchor --classes 98 --data PATH" in text
+    for seed, value in enumerate((0.612, 0.634)):
+        fake_retrieval("lite0_triplet", seed=seed, value=value).write(
+            repository / "data" / "results"
+        )
+    chosen = {"k": 7, "metric": "cosine", "weights": "distance"}
+    knn = replace(fake_record("lite0_frozen", accuracy=0.456), kind="knn", name="knn-x")
+    replace(knn, extra={"chosen": chosen}).write(repository / "data" / "results")
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for found in ("0.623 0.400–0.600", "triplet", "cosine, distance 0.456", "1 of 512"):
+        assert found in text
+    fake_retrieval("lite0_frozen", value=0.7, split_hash="1" * 16).write(
+        repository / "data" / "results"
+    )
+    with pytest.raises(RunError, match="different photos cannot stand in one table"):
+        report.build_report(repository)
 
 
 def test_report_without_any_record(repository: Path) -> None:
