@@ -81,6 +81,13 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "bn_neck": lambda features, dims: nn.Sequential(
         nn.BatchNorm1d(features), small_linear(features, dims)
     ),
+    "projection": lambda features, dims: nn.Sequential(  # study S0's ResNet-50
+        nn.Linear(features, features),
+        nn.BatchNorm1d(features),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm1d(features),
+        small_linear(features, dims),
+    ),
     "mlp": lambda features, classes: nn.Sequential(
         nn.Linear(features, 512), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(512, classes)
     ),

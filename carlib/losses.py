@@ -98,8 +98,19 @@ class MetricLoss(nn.Module):
         return self.loss(embeddings, labels, mined)
 
 
-def make_metric_loss(name: str, num_classes: int, dims: int) -> MetricLoss:
+class SideBySide(nn.Module):
+    """The miner of sampler "pairs": photo 0 with photo 1, 2 with 3, and no others."""
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        first = torch.arange(0, len(labels) - 1, 2, device=labels.device)
+        same = labels[first] == labels[first + 1]
+        return first[same], first[same] + 1, first[~same], first[~same] + 1
+
+
+def make_metric_loss(name: str, num_classes: int, dims: int, pairs: bool = False) -> MetricLoss:
     """The loss called `name` for embeddings of `dims` numbers, with its authors' constants.
+
+    With `pairs` contrastive loss compares photos that lie side by side and no others.
 
     "contrastive" (Hadsell 2006) has margin 1 on the distance, as study S0; "triplet" (Schroff 2015,
     arXiv:1503.03832) margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
@@ -109,7 +120,8 @@ def make_metric_loss(name: str, num_classes: int, dims: int) -> MetricLoss:
     from pytorch_metric_learning import losses, miners
 
     if name == "contrastive":
-        return MetricLoss(losses.ContrastiveLoss(pos_margin=0.0, neg_margin=1.0))
+        loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=1.0)
+        return MetricLoss(loss, SideBySide() if pairs else None)
     if name == "triplet":
         miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
         return MetricLoss(losses.TripletMarginLoss(margin=0.2), miner)

@@ -59,7 +59,7 @@ class Recipe:
     loss: str = "cross_entropy"  # a name in carlib.losses; those that compare need an embedding
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
-    sampler: str = "shuffle"  # "shuffle", "balanced" (every class equally likely) or "per_class"
+    sampler: str = "shuffle"  # a name in carlib.sampling: shuffle, balanced, per_class, pairs
     per_class: int = 4  # photos of each class in a batch of sampler "per_class"
     imbalance: float = 1.0  # a long tail: the rarest class keeps 1/this of its training photos
 
@@ -113,6 +113,8 @@ class Recipe:
         _known("monitor", self.monitor, monitored)
         _known("crop", self.crop, ("whole", "box"))
         _known("fit", self.fit, ("squash", "letterbox"))
+        if self.sampler == "pairs" and self.loss != "contrastive":
+            raise RecipeError("sampler 'pairs' feeds two photos at a time, to loss 'contrastive'")
         if self.imbalance < 1:
             raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
         if self.embedding and (self.mixup or self.cutmix):
@@ -329,6 +331,20 @@ _add("lite0_proxy_anchor", "lite0_contrastive", note="embedding, a point per cla
      loss="proxy_anchor", proxy_lr=100.0)  # fmt: skip
 _add("lite0_arcface", "lite0_contrastive", note="embedding, angular margin", loss="arcface",
      proxy_lr=100.0)  # fmt: skip
+
+# Verification as study S0 did it: pairs at random, contrastive loss with margin 1. All embeddings
+# here have length one; S0's EfficientNet left its own as they came.
+_add("siamese_resnet18", "resnet18_ce", note="S0: Siamese ResNet-18, contrastive", size=192,
+     head="bn_neck", embedding=512, loss="contrastive", sampler="pairs", smoothing=0.0, lr=2e-4,
+     schedule="plateau", step_factor=0.5)  # fmt: skip
+_add("siamese_resnet50", "siamese_resnet18", note="S0: Siamese ResNet-50 with a projection",
+     model="resnet50", head="projection")  # fmt: skip
+_add("siamese_efficientnet", "siamese_resnet18", note="S0: Siamese EfficientNet-B0",
+     model="efficientnet_b0", head="linear")  # fmt: skip
+_add("siamese_scratch", "siamese_resnet18", note="S0: Siamese SimpleResNet, random weights",
+     model="simple_resnet", weights="random", statistics="imagenet", head="linear")  # fmt: skip
+_add("siamese_lite0", "lite0_contrastive", note="S0's method with Lite0 on two CPU cores",
+     head="bn_neck", sampler="pairs")  # fmt: skip
 
 
 def quick(chosen: Recipe, epochs: int = 0, size: int = 64) -> Recipe:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLERS = ("shuffle", "balanced", "per_class")
+SAMPLERS = ("shuffle", "balanced", "per_class", "pairs")
 
 
 def seed_of(*parts: int) -> int:
@@ -26,8 +26,9 @@ class Batches:
 
     "shuffle" shows each photo once; "balanced" draws with replacement so that every class is
     equally likely; "per_class" draws some classes for every batch and `per_class` photos of each,
-    so that a loss that compares photos finds pairs. The last incomplete batch is dropped, unless
-    there is no other.
+    so that a loss that compares photos finds pairs; "pairs" puts two photos side by side, half of
+    the time of one class, as a Siamese network is usually fed. The last incomplete batch is
+    dropped, unless there is no other.
     """
 
     labels: np.ndarray
@@ -44,6 +45,8 @@ class Batches:
         generator = np.random.default_rng(seed_of(self.seed, epoch))
         if self.sampler == "per_class":
             return [self._some_classes(generator) for _ in range(len(self))]
+        if self.sampler == "pairs":
+            return [self._side_by_side(generator) for _ in range(len(self))]
         if self.sampler == "balanced":
             order = generator.choice(len(self.labels), len(self.labels), p=self._weights())
         else:
@@ -60,6 +63,22 @@ class Batches:
         return np.concatenate(
             [generator.choice(rows[c], each, replace=len(rows[c]) < each) for c in chosen]
         )
+
+    def _side_by_side(self, generator: np.random.Generator) -> np.ndarray:
+        """A first photo at random; beside it another of its class or one of another class."""
+        first = generator.choice(len(self.labels), max(1, self.batch_size // 2))
+        place = {int(self.labels[rows[0]]): number for number, rows in enumerate(self._rows)}
+        found = []
+        for photo in first:
+            own = place[int(self.labels[photo])]
+            same = len(self._rows) == 1 or (generator.random() < 0.5 and len(self._rows[own]) > 1)
+            if same:
+                others = self._rows[own][self._rows[own] != photo]
+                found += [photo, generator.choice(others) if len(others) else photo]
+            else:
+                other = (own + 1 + generator.integers(len(self._rows) - 1)) % len(self._rows)
+                found += [photo, generator.choice(self._rows[other])]
+        return np.array(found)
 
     @functools.cached_property
     def _rows(self) -> list[np.ndarray]:

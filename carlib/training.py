@@ -194,7 +194,8 @@ class Trainer:
         if not chosen.embedding:
             return make_loss(chosen.loss, counts, chosen.smoothing, chosen.gamma).to(self.device)
         set_seed(seed_of(chosen.seed, 5), self.device)  # some begin with a random point per class
-        return make_metric_loss(chosen.loss, len(counts), chosen.embedding).to(self.device)
+        pairs = chosen.sampler == "pairs"
+        return make_metric_loss(chosen.loss, len(counts), chosen.embedding, pairs).to(self.device)
 
     def _make_network(self, num_classes: int, reuse_features: bool) -> Features | None:
         """The network and its optimizer, as begun or resumed; features where its body is frozen."""

@@ -156,3 +156,12 @@ def test_only_losses_with_a_point_per_class_learn_something():
     assert learned["proxy_anchor"] == learned["arcface"] == 40
     with pytest.raises(RecipeError, match="'hinge'; known: contrastive, triplet"):
         make_metric_loss("hinge", 5, 8)
+
+
+def test_side_by_side_compares_neighbors_only():
+    points = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+    labels = torch.tensor([0, 0, 0, 1, 2, 2])
+    near = [(points[i] - points[i + 1]).norm() for i in (0, 2, 4)]
+    wanted = (near[0] + near[2]) / 2 + (1 - near[1]).clamp(min=0)
+    mine = make_metric_loss("contrastive", 3, 4, pairs=True)(points, labels)
+    assert float(mine) == pytest.approx(float(wanted), abs=1e-4)

@@ -10,7 +10,7 @@ import torch
 
 from carlib.augment import PRESETS, cpu_pipeline, preset
 from carlib.errors import RecipeError
-from carlib.models import MODELS
+from carlib.models import MODELS, count_parameters
 from carlib.recipes import RECIPES, Recipe, quick, recipe, recipe_from_dict, recipe_from_json
 from carlib.records import make_network
 from carlib.training import lr_factor, make_optimizer
@@ -101,6 +101,7 @@ def test_losses_and_networks_that_compare_belong_together():
         ({"embedding": 64, "loss": "triplet", "mixup": 0.2}, "mix classes"),
         ({"embedding": 64, "loss": "triplet", "monitor": "loss"}, "known: accuracy, map_at_r"),
         ({"embedding": -1}, "embedding is -1"),
+        ({"embedding": 8, "loss": "triplet", "sampler": "pairs"}, "two photos at a time"),
     ):
         with pytest.raises(RecipeError, match=said):
             Recipe().but(**wrong)
@@ -170,3 +171,13 @@ def test_weight_decay_spares_biases_and_norms():
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     assert all(p.ndim > 1 for p in decayed["params"])
     assert all(p.ndim == 1 for p in spared["params"])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("siamese_resnet18", 11_440_192), ("siamese_resnet50", 28_761_664),
+     ("siamese_efficientnet", 4_663_420)],
+)  # fmt: skip
+def test_siamese_networks_have_the_parameters_of_study_s0(name, count):
+    with torch.device("meta"):
+        assert count_parameters(make_network(recipe(name), 431)) == count

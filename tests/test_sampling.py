@@ -49,7 +49,21 @@ def test_per_class_repeats_the_photos_of_a_small_class_and_never_hangs():
     assert set(labels[batch]) == {0, 1, 7} and len(batch) == 63
 
 
-@pytest.mark.parametrize("sampler", ["shuffle", "balanced", "per_class"])
+def test_pairs_are_half_of_one_class_and_never_a_photo_with_itself():
+    batches = Batches(TAIL, 100, sampler="pairs")
+    drawn = np.concatenate([b for epoch in range(20) for b in batches.epoch(epoch)]).reshape(-1, 2)
+    same = TAIL[drawn[:, 0]] == TAIL[drawn[:, 1]]
+    assert 0.47 < same.mean() < 0.53 and (drawn[:, 0] != drawn[:, 1]).all()
+
+
+def test_classes_of_one_photo_meet_others_and_nothing_hangs():
+    alone = Batches(np.arange(5), 20, sampler="pairs").epoch(0)[0].reshape(-1, 2)
+    assert (alone[:, 0] != alone[:, 1]).all()
+    one = Batches(np.zeros(6, int), 6, sampler="pairs").epoch(0)[0].reshape(-1, 2)
+    assert (one[:, 0] != one[:, 1]).all()
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced", "per_class", "pairs"])
 def test_seed_and_epoch_decide_and_nothing_else(sampler):
     def epoch(seed: int, number: int) -> list[int]:
         return np.concatenate(Batches(TAIL, 50, seed, sampler).epoch(number)).tolist()
