@@ -312,20 +312,17 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
         name, *words = name.split("#")
     for word in (word for word in words if word not in TARGETS):
         options["task"] = word
-    catalog = _open(name, options)
-    for word in (word for word in words if word in TARGETS):
-        catalog = catalog.by(word)
-    return catalog
-
-
-def _open(name: str, options: dict[str, Any]) -> Catalog:
     if name == "showroom" and "task" not in options:
         from carlib.showroom import open_showroom
 
-        return open_showroom(**options)
-    from carlib.readers import read_any
+        catalog = open_showroom(**options)
+    else:
+        from carlib.readers import read_any
 
-    return read_any(Path(name).expanduser(), **options)
+        catalog = read_any(Path(name).expanduser(), **options)
+    for word in (word for word in words if word in TARGETS):
+        catalog = catalog.by(word)
+    return catalog
 
 
 def photo_stem(path: str) -> str:
