@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from carlib.audit import Audit
     from carlib.catalog import Catalog
-    from carlib.records import Record
+    from carlib.records import Checkpoint, Record, Run
 
 
 class _ErrorsInWords(TyperGroup):
@@ -164,10 +164,8 @@ def evaluate_command(
     """Score a checkpoint on any catalog of the same classes and write the record."""
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate, evaluate_views
-    from carlib.records import Checkpoint, Run
 
-    checkpoint = Checkpoint.load(checkpoint_path)
-    run = Run(checkpoint_path, checkpoint.recipe) if checkpoint_path.is_dir() else None
+    checkpoint, run = _opened(checkpoint_path)
     catalog = open_catalog(data).with_val()
     if views:
         record = evaluate_views(checkpoint, catalog, split)
@@ -177,7 +175,7 @@ def evaluate_command(
             f"({low:+.4f} to {high:+.4f}); record {record.write()}"
         )
         return
-    record = evaluate(checkpoint, catalog, split, run if run and run.finished else None)
+    record = evaluate(checkpoint, catalog, split, run)
     _print_score(record, record.write())
 
 
@@ -190,13 +188,10 @@ def retrieve_command(
 ) -> None:
     """Score a checkpoint's neighbors: of classes it learned, or of those it never saw."""
     from carlib.catalog import open_catalog
-    from carlib.records import Checkpoint, Run
     from carlib.retrieval import score_retrieval
 
-    checkpoint = Checkpoint.load(checkpoint_path)
-    run = Run(checkpoint_path, checkpoint.recipe) if checkpoint_path.is_dir() else None
-    finished = run if run and run.finished else None
-    _print_retrieval(score_retrieval(checkpoint, open_catalog(data).with_val(), finished))
+    checkpoint, run = _opened(checkpoint_path)
+    _print_retrieval(score_retrieval(checkpoint, open_catalog(data).with_val(), run))
 
 
 @app.command("study")
@@ -265,6 +260,15 @@ def _open(path: str, val_fraction: float) -> Catalog:
 
     catalog = open_catalog(path)
     return catalog.stratified_split(val_fraction) if val_fraction else catalog
+
+
+def _opened(path: Path) -> tuple[Checkpoint, Run | None]:
+    """A checkpoint, and its run where the path is the folder of a finished one."""
+    from carlib.records import Checkpoint, Run
+
+    checkpoint = Checkpoint.load(path)
+    run = Run(path, checkpoint.recipe)
+    return checkpoint, run if path.is_dir() and run.finished else None
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,20 +31,6 @@ EXACT = 20_000  # so few photos are compared one by one when a filter leaves no 
 LOOKED_AT = 64  # candidates that the graph of "hnsw" keeps while it searches
 CANDIDATES = 16  # of "ivf_pq" per neighbor asked for, ranked again exactly
 Where = Mapping[str, object]  # a column of FILTERS: a value, or a list of values
-
-
-class Searchable(Protocol):
-    """What every gallery can do; search gives one row per query and neighbor."""
-
-    def add(self, embeddings: Embeddings) -> None: ...
-
-    def remove(self, paths: Sequence[str]) -> int: ...
-
-    def search(
-        self, queries: np.ndarray, k: int = 10, where: Where | None = None
-    ) -> pd.DataFrame: ...
-
-    def __len__(self) -> int: ...
 
 
 # --- in this process: faiss ---------------------------------------------------------------------

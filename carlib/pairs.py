@@ -13,9 +13,8 @@ import pandas as pd
 
 from carlib.catalog import Catalog
 from carlib.errors import DataError
+from carlib.readers.pair_list import LEVELS
 from carlib.sampling import seed_of
-
-LEVELS = ("easy", "medium", "hard")
 
 
 def make_pairs(catalog: Catalog, level: str, count: int = 20_000, seed: int = 0) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from carlib.catalog import Catalog
-from carlib.embeddings import Embeddings, effective_rank, embed
+from carlib.embeddings import Embeddings, effective_rank, embed, scaled
 from carlib.errors import RunError
 from carlib.evaluation import scored_data
 from carlib.metrics import RECALLS, bootstrap, interval, ranking_scores
@@ -52,12 +52,12 @@ def neighbors(
         )
     if not 1 <= k <= len(gallery):
         raise RunError(f"a gallery of {len(gallery)} photos has no {k} neighbors")
-    gallery, queries = (np.array(part, np.float32, order="C") for part in (gallery, queries))
     if metric == "cosine":
-        faiss.normalize_L2(gallery)
-        faiss.normalize_L2(queries)
-        similarity, found = faiss.knn(queries, gallery, k, faiss.METRIC_INNER_PRODUCT)
+        similarity, found = faiss.knn(
+            scaled(queries), scaled(gallery), k, faiss.METRIC_INNER_PRODUCT
+        )
         return 1 - similarity, found
+    gallery, queries = (np.ascontiguousarray(part, np.float32) for part in (gallery, queries))
     squared, found = faiss.knn(queries, gallery, k, faiss.METRIC_L2)
     return np.sqrt(np.maximum(squared, 0)), found
 
@@ -254,9 +254,9 @@ def score_retrieval(
 
 def unseen_classes(catalog: Catalog, known: int) -> Catalog:
     """All photos but those of test, of the classes after the first `known`, as split "unseen"."""
-    others = catalog.select_classes(range(known, catalog.num_classes))
-    table = others.table[others.table["split"] != "test"].assign(split="unseen")
-    return Catalog(table, others.class_names, catalog.name, catalog.source)
+    allowed = catalog.select((catalog.table["split"] != "test").to_numpy(bool))
+    others = allowed.unseen_class_split(known).select("unseen")
+    return others.select_classes(range(known, catalog.num_classes))
 
 
 def _retrieval_record(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support, roc_curve
 
-from carlib.embeddings import Embeddings
+from carlib.embeddings import Embeddings, scaled
 from carlib.errors import RunError
 from carlib.metrics import interval
 from carlib.pairs import pair_positions
@@ -34,9 +35,8 @@ def similarities(embeddings: Embeddings, pairs: pd.DataFrame) -> tuple[np.ndarra
     if len(wrong):
         pair = pairs.iloc[wrong[0]]
         raise RunError(f"{pair['a']} and {pair['b']}: the list and the photos' classes disagree")
-    one, other = (embeddings.vectors[rows[:, side]] for side in (0, 1))
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(1) / np.maximum(lengths, 1e-12), labels
+    one, other = (scaled(embeddings.vectors[rows[:, side]]) for side in (0, 1))
+    return (one * other).sum(1), labels
 
 
 # --- deciding -----------------------------------------------------------------------------------
@@ -61,14 +61,10 @@ class Decision:
         same, however many there are. The probability is Platt's (1999): logistic regression.
         """
         _check(similarity, same)
-        order = np.argsort(-similarity, kind="stable")
-        accepted, values = same[order], similarity[order]
-        rejects = 1 - np.cumsum(accepted) / same.sum()
-        accepts = np.cumsum(~accepted) / (~same).sum()
-        last = np.append(values[1:] < values[:-1], True)  # equal ones are accepted together
-        cost = np.where(last, rejects + false_accept_cost * accepts, np.inf)
-        best = int(cost.argmin())
-        below = values[best + 1] if best + 1 < len(values) else values[best]
+        table = roc(similarity, same)[1:]  # without the threshold that accepts nothing
+        cost = (1 - table["tar"] + false_accept_cost * table["far"]).to_numpy()
+        best, values = int(cost.argmin()), table["threshold"].to_numpy()
+        below = values[min(best + 1, len(values) - 1)]
         model = LogisticRegression(C=100.0, class_weight="balanced")
         model.fit(similarity[:, None], same)
         return cls(
@@ -89,14 +85,10 @@ def roc(similarity: np.ndarray, same: np.ndarray, weight: np.ndarray | None = No
 
     Begins at (0, 0). Pairs that are equally similar are accepted together.
     """
-    weight = np.ones(len(same)) if weight is None else weight
-    order = np.argsort(-similarity, kind="stable")
-    values, right, heavy = similarity[order], same[order], weight[order]
-    last = np.append(values[1:] < values[:-1], True)
-    tar, far = np.cumsum(heavy * right)[last], np.cumsum(heavy * ~right)[last]
-    table = {"threshold": values[last], "far": far / far[-1], "tar": tar / tar[-1]}
-    start = pd.DataFrame({"threshold": [np.inf], "far": [0.0], "tar": [0.0]})
-    return pd.concat([start, pd.DataFrame(table)], ignore_index=True)
+    far, tar, thresholds = roc_curve(
+        same, similarity, sample_weight=weight, drop_intermediate=False
+    )
+    return pd.DataFrame({"threshold": thresholds, "far": far, "tar": tar})
 
 
 def curve_scores(table: pd.DataFrame) -> dict[str, float]:
@@ -110,7 +102,7 @@ def curve_scores(table: pd.DataFrame) -> dict[str, float]:
     before = max(after - 1, 0)
     share = 0.0 if after == before else -gap[before] / (gap[after] - gap[before])
     scores = {
-        "auc": float(np.trapezoid(tar, far)),
+        "auc": float(auc(far, tar)),
         "eer": float(far[before] + share * (far[after] - far[before])),
     }
     for rate in FARS:
@@ -120,15 +112,12 @@ def curve_scores(table: pd.DataFrame) -> dict[str, float]:
 
 def threshold_scores(accepted: np.ndarray, same: np.ndarray, weight: np.ndarray) -> dict:
     """Accuracy, precision, recall and F1 of decisions (pairs,) bool."""
-    hit, wrong = (weight * (accepted & same)).sum(), (weight * (accepted & ~same)).sum()
-    missed, total = (weight * (~accepted & same)).sum(), weight.sum()
-    precision, recall = hit / max(hit + wrong, 1e-12), hit / max(hit + missed, 1e-12)
-    return {
-        "accuracy": float((weight * (accepted == same)).sum() / total),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(2 * hit / max(2 * hit + wrong + missed, 1e-12)),
-    }
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        same, accepted, average="binary", sample_weight=weight, zero_division=0
+    )
+    accuracy = accuracy_score(same, accepted, sample_weight=weight)
+    values = {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
+    return {name: float(value) for name, value in values.items()}
 
 
 def verification_scores(

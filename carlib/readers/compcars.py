@@ -19,7 +19,8 @@ import scipy.io
 
 from carlib.catalog import Catalog, FolderSource
 from carlib.errors import DataError
-from carlib.readers import pair_list
+from carlib.readers.pair_list import LEVELS
+from carlib.readers.pair_list import read_pairs as read_list
 
 LOOKS_FOR = "CompCars: data/image/ and data/train_test_split/, or sv_data/image/"
 VIEWPOINTS = ("front", "rear", "side", "front-side", "rear-side")
@@ -28,7 +29,6 @@ PARTS = (
     "gear lever",
 )  # fmt: skip
 TASKS = ("classification", "verification", *PARTS, "surveillance")
-LEVELS = ("easy", "medium", "hard")
 
 
 def detect(root: Path) -> bool:
@@ -74,7 +74,7 @@ def read_pairs(root: Path, level: str) -> pd.DataFrame:
     base = _web(root)
     if level not in LEVELS or base is None:
         raise DataError(f"{root}: no pair list {level!r}; known: {', '.join(LEVELS)}")
-    pairs = pair_list.read_pairs(
+    pairs = read_list(
         base / "train_test_split" / "verification" / f"verification_pairs_{level}.txt"
     )
     for side in ("a", "b"):
@@ -132,7 +132,7 @@ def _lists(base: Path, task: str) -> tuple[dict[str, list[str]], Path]:
             photo
             for level in LEVELS
             if (file := folder / task / f"verification_pairs_{level}.txt").is_file()
-            for photo in pair_list.read_pairs(file)[["a", "b"]].to_numpy().ravel()
+            for photo in read_list(file)[["a", "b"]].to_numpy().ravel()
         ]
         seen = _lines(folder / task / "verification_train.txt")
         return {"train": seen, "test": list(dict.fromkeys(paired))}, base / "image"

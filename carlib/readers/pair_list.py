@@ -8,6 +8,7 @@ import pandas as pd
 
 from carlib.errors import DataError
 
+LEVELS = ("easy", "medium", "hard")  # how hard the pairs of a list are to tell
 COLUMNS = ("a", "b", "same")  # two paths, and whether they are of one class
 
 
