@@ -16,8 +16,8 @@ import resource, torch
 from carlib.loading import keep_freed_memory
 if {keep}:
     keep_freed_memory(torch.device("cpu"))
-for step in range(8):
-    if step == 3:  # the first steps grow the heap
+for step in range(25):
+    if step == 5:  # the first steps grow the heap
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -25,14 +25,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(keep: bool) -> int:
-    """Pages asked from the kernel while five tensors of 64 MiB come and go."""
+    """Pages asked from the kernel while twenty tensors of 64 MiB come and go."""
     command = [sys.executable, "-c", FAULTS.format(keep=keep)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_is_used_again_without_asking_the_kernel() -> None:
-    assert page_faults(keep=True) * 20 < page_faults(keep=False)
+    # Once in a while the heap grows by one more tensor: hence a fifth, not a hundredth.
+    assert page_faults(keep=True) * 5 < page_faults(keep=False)
 
 
 def test_a_gpu_has_its_own_allocator() -> None:
