@@ -244,6 +244,15 @@ class Catalog:
         table["split"] = np.where(self.labels < number, "train", "unseen")
         return self._with_table(table)
 
+    def unseen_classes(self, known: int) -> Catalog:
+        """All photos but those of test, of the classes after the first `known`, as split "unseen".
+
+        Labels count from 0 again: what a network that learned the first classes is asked about.
+        """
+        allowed = self.select((self.table["split"] != "test").to_numpy(bool))
+        others = allowed.unseen_class_split(known).select("unseen")
+        return others.select_classes(range(known, self.num_classes))
+
     def select_classes(self, labels: Sequence[int]) -> Catalog:
         """The photos of some classes, as a catalog of these alone: labels count from 0 again."""
         chosen = [int(label) for label in labels]

@@ -1,4 +1,4 @@
-"""The command line: `carlib data …`, `train`, `evaluate`, `retrieve`, `study`, `recipes`, `report`.
+"""The command line: `carlib data …`, `train`, `evaluate`, `compare`, `study`, `recipes`, `report`.
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
 codes: 0 all well, 1 the answer is "no" (a leak, a stale report), 2 the request cannot be met.
@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 from carlib.errors import CarlibError, RecipeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from carlib.audit import Audit
@@ -124,14 +126,13 @@ def train_command(
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
     classes: Annotated[
-        int, typer.Option(help="Learn the first so many classes; retrieve among the others.")
+        int, typer.Option(help="Learn the first so many classes; compare photos of the others.")
     ] = 0,
 ) -> None:
     """Train a recipe, resuming what was begun; score it on val and write the record."""
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate
     from carlib.recipes import quick, recipe
-    from carlib.retrieval import score_retrieval
     from carlib.training import load_or_train
 
     chosen = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
@@ -142,7 +143,7 @@ def train_command(
     for seed in range(chosen.seed, chosen.seed + seeds):
         checkpoint, run = load_or_train(chosen.but(seed=seed), learned, profile=profile)
         if classes or chosen.embedding:
-            _print_retrieval(score_retrieval(checkpoint, catalog, run))
+            _compare(checkpoint, catalog, run)
         else:
             record = evaluate(checkpoint, catalog, "val", run)
             _print_score(record, record.write())
@@ -179,19 +180,33 @@ def evaluate_command(
     _print_score(record, record.write())
 
 
-@app.command("retrieve")
-def retrieve_command(
-    checkpoint_path: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")
+@app.command("compare")
+def compare_command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run folder, a checkpoint file, or a recipe: its network before any training.",
+        ),
     ],
     data: DataOption = "showroom",
+    classes: Annotated[
+        int, typer.Option(help="Of a recipe: compare photos of the classes after so many.")
+    ] = 0,
 ) -> None:
-    """Score a checkpoint's neighbors: of classes it learned, or of those it never saw."""
+    """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
     from carlib.catalog import open_catalog
-    from carlib.retrieval import score_retrieval
+    from carlib.recipes import RECIPES, recipe
+    from carlib.records import Checkpoint
 
-    checkpoint, run = _opened(checkpoint_path)
-    _print_retrieval(score_retrieval(checkpoint, open_catalog(data).with_val(), run))
+    catalog = open_catalog(data).with_val()
+    if what in RECIPES and not Path(what).exists():
+        learned = catalog.select_classes(range(classes)) if classes else catalog
+        begun = Checkpoint.begin(recipe(what).but(name=f"{what}_untrained"), learned)
+        _compare(begun, catalog, None)
+    else:
+        checkpoint, run = _opened(Path(what))
+        _compare(checkpoint, catalog, run)
 
 
 @app.command("study")
@@ -298,12 +313,22 @@ def _print_score(record: Record, path: Path) -> None:
     )
 
 
-def _print_retrieval(records: list[Record]) -> None:
+def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None) -> None:
+    """Write the records of neighbors, and of pairs where classes are left that were not learned."""
     from rich.console import Console
 
-    for record in records:
+    from carlib.retrieval import score_retrieval
+    from carlib.verification import has_trial, score_verification
+
+    def records() -> Iterator[Record]:
+        yield from score_retrieval(checkpoint, catalog, run)
+        if has_trial(checkpoint, catalog):
+            yield score_verification(checkpoint, catalog, run)
+
+    for record in records():
         shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
-                 for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r")
+                 for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
+                              "medium_auc", "hard_auc", "hard_eer")
                  if name in record.metrics)  # fmt: skip
         Console().print(
             f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; "

@@ -222,7 +222,7 @@ def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None
     """Refuse what has no classes to be right about; note in the ledger that test is opened."""
     if checkpoint.recipe.embedding:
         raise RunError(
-            f"{checkpoint.recipe.name} compares photos and names no class; use: carlib retrieve"
+            f"{checkpoint.recipe.name} compares photos and names no class; use: carlib compare"
         )
     if (catalog.select(split).labels < 0).any():
         raise RunError(f"{catalog.name}: split {split!r} has no labels, so it cannot be scored")

@@ -107,20 +107,22 @@ class SideBySide(nn.Module):
         return first[same], first[same] + 1, first[~same], first[~same] + 1
 
 
-def make_metric_loss(name: str, num_classes: int, dims: int, pairs: bool = False) -> MetricLoss:
+def make_metric_loss(
+    name: str, num_classes: int, dims: int, pairs: bool = False, pair_margin: float = 1.0
+) -> MetricLoss:
     """The loss called `name` for embeddings of `dims` numbers, with its authors' constants.
 
     With `pairs` contrastive loss compares photos that lie side by side and no others.
 
-    "contrastive" (Hadsell 2006) has margin 1 on the distance, as study S0; "triplet" (Schroff 2015,
-    arXiv:1503.03832) margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
+    "contrastive" (Hadsell 2006) pushes different classes `pair_margin` apart; "triplet" (Schroff
+    2015, arXiv:1503.03832) has margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
     arXiv:1904.06627) its own miner; "proxy_anchor" (Kim 2020, arXiv:2003.13911) a point per class;
     "arcface" (Deng 2019, arXiv:1801.07698) a margin of 28.6 degrees.
     """
     from pytorch_metric_learning import losses, miners
 
     if name == "contrastive":
-        loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=1.0)
+        loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=pair_margin)
         return MetricLoss(loss, SideBySide() if pairs else None)
     if name == "triplet":
         miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")

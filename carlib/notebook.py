@@ -18,7 +18,15 @@ from carlib.evaluation import evaluate, logits_of
 from carlib.models import count_flops
 from carlib.recipes import Recipe, quick, recipe
 from carlib.records import Checkpoint, Record, hardware, load_records, versions
-from carlib.results import STANFORD, Row, comparable, evaluations, retrieval_rows, row
+from carlib.results import (
+    STANFORD,
+    Row,
+    comparable,
+    evaluations,
+    retrieval_rows,
+    row,
+    verification_rows,
+)
 from carlib.training import load_or_train
 
 
@@ -145,6 +153,16 @@ def full_scale_retrieval(protocol: str) -> pd.DataFrame:
     shown = ["loss", "dims", "seeds", "recall_at_1", "interval", "recall_at_8", "r_precision",
              "map_at_r", "effective_rank"]  # fmt: skip
     return pd.DataFrame(rows).set_index("recipe")[shown]
+
+
+def full_scale_verification() -> pd.DataFrame:
+    """Committed scores of pairs of unseen classes of Stanford Cars, best on hard pairs first."""
+    rows = verification_rows(load_records())
+    if not rows:
+        return pd.DataFrame({"verification": ["not run"]})
+    shown = ["loss", "dims", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval", "hard_eer",
+             "hard_tar_at_0.01", "hard_accuracy"]  # fmt: skip
+    return pd.DataFrame(rows).set_index("recipe")[shown].round(3)
 
 
 def full_scale_knn() -> pd.DataFrame:

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -86,15 +86,48 @@ class Framing:
         """Frame one photo: (height, width, 3) uint8 in, (size, size, 3) uint8 out."""
         left, top, right, bottom = self.region(photo.shape[1], photo.shape[0], box)
         part = photo[top:bottom, left:right]
-        if self.fit == "squash":
-            return resize(part, self.size, self.size)
-        scale = self.size / max(part.shape[:2])
-        width = max(1, round(part.shape[1] * scale))
-        height = max(1, round(part.shape[0] * scale))
+        x, y, width, height = self._place(part.shape[1], part.shape[0])
         square = np.full((self.size, self.size, 3), 128, np.uint8)
-        x, y = (self.size - width) // 2, (self.size - height) // 2
         square[y : y + height, x : x + width] = resize(part, width, height)
         return square
+
+    def apply_to_mask(self, mask: np.ndarray, box: tuple[float, ...] | None = None) -> np.ndarray:
+        """Frame a mask of ids: (height, width) uint8 in, (size, size) uint8 out, 0 in the padding.
+
+        Every pixel takes the id that lies at its middle, since ids have no mean.
+        """
+        left, top, right, bottom = self.region(mask.shape[1], mask.shape[0], box)
+        part = mask[top:bottom, left:right]
+        x, y, width, height = self._place(part.shape[1], part.shape[0])
+        square = np.zeros((self.size, self.size), np.uint8)
+        square[y : y + height, x : x + width] = cv2.resize(
+            part, (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+        )
+        return square
+
+    def undo(
+        self, heat: np.ndarray, width: int, height: int, box: tuple[float, ...] | None = None
+    ) -> np.ndarray:
+        """Carry a map of the framed square back to the photo: (side, side) → (height, width).
+
+        float32, zero where the network saw nothing of the photo. The map may have any side.
+        """
+        left, top, right, bottom = self.region(width, height, box)
+        square = replace(self, size=max(8, heat.shape[0]))
+        heat = cv2.resize(heat.astype(np.float32), (square.size, square.size))
+        x, y, inner_width, inner_height = square._place(right - left, bottom - top)
+        part = heat[y : y + inner_height, x : x + inner_width]
+        photo = np.zeros((height, width), np.float32)
+        photo[top:bottom, left:right] = cv2.resize(part, (right - left, bottom - top))
+        return photo
+
+    def _place(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Where a part of a photo lies in the square: left, top, width, height."""
+        if self.fit == "squash":
+            return 0, 0, self.size, self.size
+        scale = self.size / max(width, height)
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        return (self.size - width) // 2, (self.size - height) // 2, width, height
 
 
 def resize(photo: np.ndarray, width: int, height: int) -> np.ndarray:

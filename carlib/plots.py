@@ -308,6 +308,125 @@ def bars_with_intervals(
     return figure
 
 
+# --- pairs --------------------------------------------------------------------------------------
+
+
+@styled
+def roc_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """True accepts against false accepts, which are rare where it matters: hence the log scale.
+
+    `curves` are named ones of `carlib.verification.roc`.
+    """
+    figure, ax = plt.subplots(figsize=(5, 3))
+    for (name, table), color, line in zip(
+        curves.items(), cycle(COLORS), cycle(LINES), strict=False
+    ):
+        ax.plot(table["far"], table["tar"], color=color, ls=line, lw=1.3, label=name)
+    rates = np.logspace(-3, 0, 100)
+    ax.plot(rates, rates, color=BLACK, lw=0.8, ls=":", label="guessing")
+    ax.set(title="Who is let in, and who should be", xscale="log", xlim=(1e-3, 1), ylim=(0, 1))
+    ax.set(xlabel="false accepts, share of two models", ylabel="true accepts, share of one model")
+    ax.legend(fontsize=7)
+    return figure
+
+
+@styled
+def similarity_histograms(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]], threshold: float | None = None
+) -> Figure:
+    """How similar the photos of pairs are: a chart per name, same pairs over different ones.
+
+    Values are similarities (pairs,) and `same` (pairs,) bool; the line is a decision's threshold.
+    """
+    figure, axes = plt.subplots(1, len(parts), figsize=(2.7 * len(parts), 2.3), squeeze=False,
+                                sharex=True, sharey=True)  # fmt: skip
+    for ax, (name, (similarity, same)) in zip(axes[0], parts.items(), strict=True):
+        bins = np.linspace(-1, 1, 51)
+        ax.hist(similarity[~same], bins, color=SKY, hatch="///", edgecolor="white", lw=0,
+                label="two models")  # fmt: skip
+        ax.hist(similarity[same], bins, color=BLUE, histtype="step", lw=1.3, label="one model")
+        if threshold is not None:
+            ax.axvline(threshold, color=BLACK, lw=0.8, ls="--")
+        ax.set(title=name, xlabel="similarity")
+    axes[0][0].set_ylabel("pairs")
+    axes[0][0].legend(fontsize=7)
+    return figure
+
+
+@styled
+def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, side: float = 1.2) -> Figure:
+    """Pairs of photos, two beside each other, framed green where they show one model.
+
+    `pairs` has columns `a`, `b`, `same`, and `similarity` if known.
+    """
+    table = catalog.table.set_index("path").assign(path=lambda rows: rows.index)
+    lines = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(lines, 2 * columns, squeeze=False,
+                                figsize=(2 * side * columns, 1.35 * side * lines))  # fmt: skip
+    for ax in axes.flat:
+        ax.axis("off")
+    for (_, pair), (left, right) in zip(pairs.iterrows(), axes.reshape(-1, 2), strict=False):
+        color, line = (GREEN, "-") if pair["same"] else (RED, "--")
+        for ax, end in ((left, "a"), (right, "b")):
+            _framed(ax, catalog, table.loc[pair[end]], color, line)
+        if "similarity" in pairs:
+            left.set_xlabel(f"similarity {pair['similarity']:.2f}", fontsize=7, labelpad=1)
+    return figure
+
+
+# --- heat maps ----------------------------------------------------------------------------------
+
+
+@styled
+def heat_grid(
+    photos: Sequence[np.ndarray],
+    maps: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    right: Sequence[bool] | None = None,
+    columns: int = 4,
+    side: float = 1.7,
+) -> Figure:
+    """Maps (height, width) in 0…1 over their photos (height, width, 3) uint8, laid on each other.
+
+    Titles are green where `right`, red where not.
+    """
+    rows = -(-len(photos) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, 1.3 * side * rows),
+                                squeeze=False)  # fmt: skip
+    for ax in axes.flat:
+        ax.axis("off")
+    for number, (ax, photo, heat) in enumerate(zip(axes.flat, photos, maps, strict=False)):
+        _lay_heat(ax, photo, heat)
+        if titles is not None:
+            color = BLACK if right is None else GREEN if right[number] else RED
+            ax.set_title(titles[number], fontsize=6, loc="center", color=color)
+    return figure
+
+
+@styled
+def heat_rows(
+    photos: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], side: float = 1.3
+) -> Figure:
+    """A row per photo: as it is, then under each named set of maps, for comparison."""
+    figure, axes = plt.subplots(len(photos), 1 + len(maps), squeeze=False,
+                                figsize=(side * (1 + len(maps)), side * len(photos)))  # fmt: skip
+    for number, (photo, line) in enumerate(zip(photos, axes, strict=True)):
+        for ax in line:
+            ax.axis("off")
+        line[0].imshow(photo)
+        for ax, (name, own) in zip(line[1:], maps.items(), strict=True):
+            _lay_heat(ax, photo, own[number])
+            if not number:
+                ax.set_title(name, fontsize=7, loc="center")
+    return figure
+
+
+def _lay_heat(ax: plt.Axes, photo: np.ndarray, heat: np.ndarray) -> None:
+    """The photo in grey, so that all color is the map's; the more marked, the less transparent."""
+    ax.imshow(photo.mean(2), cmap="gray", vmin=0, vmax=255)
+    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
+
+
 # --- results ------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ class Recipe:
     )
     embedding: int = 0  # numbers per photo of a network that compares photos; 0: a classifier
     loss: str = "cross_entropy"  # a name in carlib.losses; those that compare need an embedding
+    pair_margin: float = 1.0  # of contrastive loss: distance (0…2) asked of different classes
     smoothing: float = 0.1  # label smoothing
     gamma: float = 2.0  # focal exponent
     sampler: str = "shuffle"  # a name in carlib.sampling: shuffle, balanced, per_class, pairs
@@ -115,6 +116,10 @@ class Recipe:
         _known("fit", self.fit, ("squash", "letterbox"))
         if self.sampler == "pairs" and self.loss != "contrastive":
             raise RecipeError("sampler 'pairs' feeds two photos at a time, to loss 'contrastive'")
+        if not 0 < self.pair_margin <= 2:
+            raise RecipeError(
+                f"pair_margin is {self.pair_margin}; points of length one are 0…2 apart"
+            )
         if self.imbalance < 1:
             raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
         if self.embedding and (self.mixup or self.cutmix):
@@ -308,11 +313,12 @@ _add("lite0", note="ours on a GPU: EfficientNet-Lite0, all of it from the first 
 _add("lite2", "lite0", note="the same with EfficientNet-Lite2", model="efficientnet_lite2",
      size=288, eval_size=320)  # fmt: skip
 # Photos are kept larger than they are trained on, so that a crop of half of one is still sharp.
-_add("lite0_cpu", "lite0", note="ours on two CPU cores", size=128, eval_size=160, store_size=224,
-     mixup=0.0, mix_probability=0.3, epochs=12, ema=0.0, eval_every=2, flip_eval=True)  # fmt: skip
-_add("lite0_cpu_long", "lite0", note="ours on two CPU cores, more epochs and pixels", size=160,
-     eval_size=192, store_size=256, start_size=96, epochs=20, ema=0.998, eval_every=4,
-     flip_eval=True)  # fmt: skip
+# Small at first and larger later costs as much as 128 px throughout.
+_add("lite0_cpu", "lite0", note="ours on two CPU cores", size=160, eval_size=192, store_size=256,
+     start_size=96, grow_until=0.8, mixup=0.0, mix_probability=0.3, epochs=12, ema=0.0,
+     eval_every=2, flip_eval=True)  # fmt: skip
+_add("lite0_cpu_long", "lite0_cpu", note="ours on two CPU cores, more epochs", mixup=0.2,
+     grow_until=0.6, mix_probability=0.5, epochs=20, ema=0.998, eval_every=4)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
      model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
      augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,

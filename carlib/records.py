@@ -144,6 +144,11 @@ class Checkpoint:
                 f"they differ in: {', '.join(odd)}"
             )
 
+    def learned_a_part(self, catalog: Catalog) -> bool:
+        """True where it learned the first classes of a catalog, but not all."""
+        known = len(self.class_names)
+        return known < catalog.num_classes and self.class_names == catalog.class_names[:known]
+
 
 def statistics_of(chosen: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that a recipe names for its photos, per channel in 0…1."""

@@ -87,15 +87,24 @@ def retrieval_rows(records: Sequence[Record], protocol: str) -> list[dict[str, o
     Scores are means over the seeds; the interval is that of the first seed's Recall@1. Raises
     `RunError` when the rows did not score the same photos.
     """
-    found = [
-        record
-        for record in records
-        if record.kind == "retrieval"
-        and (record.data["catalog"], record.extra["protocol"]) == (STANFORD, protocol)
-    ]
+    found = [r for r in records if r.kind == "retrieval" and r.extra["protocol"] == protocol]
+    return _compared(found, "recall_at_1")
+
+
+def verification_rows(records: Sequence[Record]) -> list[dict[str, object]]:
+    """Pairs of unseen classes of Stanford Cars, the same or not: a row per recipe, best first.
+
+    Scores are means over the seeds; the interval is that of the first seed's AUC on hard pairs.
+    """
+    return _compared([r for r in records if r.kind == "verification"], "hard_auc")
+
+
+def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
+    """A row per recipe that compares photos of Stanford Cars, by its mean score `key`."""
+    found = [record for record in found if record.data["catalog"] == STANFORD]
     if len({record.data["split_hash"] for record in found}) > 1:
         names = ", ".join(record.name for record in found)
-        raise RunError(f"retrieval records of different photos cannot stand in one table: {names}")
+        raise RunError(f"records of different photos cannot stand in one table: {names}")
     rows = []
     for name in dict.fromkeys(record.recipe["name"] for record in found):
         seeds = [record for record in found if record.recipe["name"] == name]
@@ -105,9 +114,12 @@ def retrieval_rows(records: Sequence[Record], protocol: str) -> list[dict[str, o
             for score, value in first.metrics.items()
             if isinstance(value, float)
         }
+        trained = first.checkpoint["epoch"] is not None
+        values = [seed.metrics[key] for seed in seeds]
         rows.append(
-            {"recipe": name, "loss": first.recipe["loss"].replace("_", "-"),
+            {"recipe": name, "loss": first.recipe["loss"].replace("_", "-") if trained else "none",
              "dims": first.extra["dims"], "seeds": len(seeds),
-             "interval": first.metrics["recall_at_1_interval"], **scores}
+             "interval": first.metrics[f"{key}_interval"], "spread": [min(values), max(values)],
+             **scores}
         )  # fmt: skip
-    return sorted(rows, key=lambda row: -row["recall_at_1"])
+    return sorted(rows, key=lambda row: -row[key])

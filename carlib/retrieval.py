@@ -235,14 +235,18 @@ def score_retrieval(
 
     Where it was trained on these classes: val photos search train ("same classes"), and neighbors
     classify them (a classifier's features alone, see `knn_record`). Where it was trained on the
-    first of them only: photos of all other classes search each other ("unseen classes").
+    first of them only, or val is of classes that train has not: photos of classes that were not
+    learned search each other ("unseen classes").
     """
-    known = len(checkpoint.class_names)
-    if known < catalog.num_classes and checkpoint.class_names == catalog.class_names[:known]:
-        others = unseen_classes(catalog, known)
+    if checkpoint.learned_a_part(catalog):
+        others = catalog.unseen_classes(len(checkpoint.class_names))
         asked, data = embed(checkpoint, others), scored_data(others, "unseen", len(others))
         return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
     checkpoint.check_classes(catalog)
+    if not set(catalog.select("val").labels) & set(catalog.select("train").labels):
+        asked = embed(checkpoint, catalog, "val")
+        data = scored_data(catalog, "val", len(asked))
+        return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
     gallery, asked = (embed(checkpoint, catalog, split) for split in ("train", "val"))
     data = scored_data(catalog, "val", len(asked))
     records = [_retrieval_record("same", checkpoint, data, asked, gallery, run)]
@@ -250,13 +254,6 @@ def score_retrieval(
         raw = [embed(checkpoint, catalog, split, unit=False) for split in ("train", "val")]
         records.append(knn_record(*raw, catalog, checkpoint.recipe))
     return records
-
-
-def unseen_classes(catalog: Catalog, known: int) -> Catalog:
-    """All photos but those of test, of the classes after the first `known`, as split "unseen"."""
-    allowed = catalog.select((catalog.table["split"] != "test").to_numpy(bool))
-    others = allowed.unseen_class_split(known).select("unseen")
-    return others.select_classes(range(known, catalog.num_classes))
 
 
 def _retrieval_record(

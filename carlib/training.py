@@ -195,7 +195,10 @@ class Trainer:
             return make_loss(chosen.loss, counts, chosen.smoothing, chosen.gamma).to(self.device)
         set_seed(seed_of(chosen.seed, 5), self.device)  # some begin with a random point per class
         pairs = chosen.sampler == "pairs"
-        return make_metric_loss(chosen.loss, len(counts), chosen.embedding, pairs).to(self.device)
+        loss = make_metric_loss(
+            chosen.loss, len(counts), chosen.embedding, pairs, chosen.pair_margin
+        )
+        return loss.to(self.device)
 
     def _make_network(self, num_classes: int, reuse_features: bool) -> Features | None:
         """The network and its optimizer, as begun or resumed; features where its body is frozen."""

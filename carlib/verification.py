@@ -1,26 +1,37 @@
 """Are these two photos the same model? Similarity, a threshold, and how far both can be trusted.
 
 Two photos are compared by the cosine of their embeddings. The threshold and the probability of
-"same" are fitted on val pairs and kept as a `Decision`; test pairs are scored by it as it is.
-Similarities are (pairs,) in −1…1, `same` (pairs,) bool, every score lies in 0…1.
+"same" are fitted on pairs of classes that are neither learned nor scored, and kept as a `Decision`;
+the pairs that are scored meet it as it is. Similarities are (pairs,) in −1…1, `same` (pairs,) bool,
+every score lies in 0…1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support, roc_curve
 
-from carlib.embeddings import Embeddings, scaled
+from carlib.catalog import Catalog
+from carlib.embeddings import Embeddings, embed, scaled
 from carlib.errors import RunError
+from carlib.evaluation import scored_data
 from carlib.metrics import interval
-from carlib.pairs import pair_positions
+from carlib.pairs import LEVELS, make_pairs, pair_positions
+from carlib.readers import compcars
+from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
+from carlib.trust import calibration_error
 
 FARS = (1e-1, 1e-2, 1e-3)  # false accept rates at which true accepts are told
 RESAMPLES = 200  # draws of classes behind every interval
+OFFICIAL = "compcars-verification"  # the catalog that brings its own lists
+LISTS = 10  # drawn of every difficulty: a single list shows a photo once, so it has few pairs
+DRAWN_FARS = np.logspace(-3, 0, 61)  # where a record keeps the curve
+BINS = np.linspace(-1, 1, 51)  # of similarity, in which a record counts pairs
 
 
 def similarities(embeddings: Embeddings, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -111,12 +122,13 @@ def curve_scores(table: pd.DataFrame) -> dict[str, float]:
 
 
 def threshold_scores(accepted: np.ndarray, same: np.ndarray, weight: np.ndarray) -> dict:
-    """Accuracy, precision, recall and F1 of decisions (pairs,) bool."""
+    """Accuracy, precision, recall, F1 and false accept rate of decisions (pairs,) bool."""
     precision, recall, f1, _ = precision_recall_fscore_support(
         same, accepted, average="binary", sample_weight=weight, zero_division=0
     )
     accuracy = accuracy_score(same, accepted, sample_weight=weight)
     values = {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
+    values["far"] = np.average(accepted[~same], weights=weight[~same])
     return {name: float(value) for name, value in values.items()}
 
 
@@ -148,7 +160,7 @@ def verification_scores(
     for name, value in found.items():
         metrics[name] = value
         metrics[f"{name}_interval"] = interval(np.array([draw[name] for draw in draws]))
-    return metrics | {"threshold": decision.threshold}
+    return metrics
 
 
 def _all_scores(similarity, same, weight, decision: Decision) -> dict[str, float]:
@@ -182,6 +194,153 @@ def hardest(similarity: np.ndarray, pairs: pd.DataFrame, top: int = 6) -> dict[s
     strangers = table[~table["same"]].sort_values("similarity", ascending=False, kind="stable")
     twins = table[table["same"]].sort_values("similarity", kind="stable")
     return {"false accepts": strangers.head(top), "false rejects": twins.head(top)}
+
+
+# --- a network's record -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Pairs of classes that a network never learned, and the photos' embeddings."""
+
+    points: Embeddings
+    fitting: pd.DataFrame  # medium pairs of some classes; the decision is fitted on them
+    scored: Mapping[str, pd.DataFrame]  # by difficulty, of other classes
+    data: dict[str, object]  # what a record says of the photos
+    lists: str  # "official", or how many were made
+    left_out: int = 0  # pairs of which a photo is absent or cannot be read
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool = True) -> Trial:
+        """The official lists of CompCars, or lists made of the classes that were not learned.
+
+        Of those classes, in their order, the first fits, the second is scored, the third fits and
+        so on: makes are in both halves. The official lists are a test split, so the ledger notes
+        that they were opened. Raises `RunError` where the network has learned every class.
+        """
+        if not has_trial(checkpoint, catalog):
+            raise RunError(
+                f"{catalog.name}: {checkpoint.recipe.name} has learned its classes, or others, or "
+                f"all but three; train it on the first of them (carlib train --classes)"
+            )
+        if catalog.name == OFFICIAL:
+            return cls._official(checkpoint, catalog, progress)
+        others = catalog.unseen_classes(len(checkpoint.class_names))
+        points = embed(checkpoint, others, progress=progress)
+        fit, score = (others.select_classes(range(side, others.num_classes, 2)) for side in (0, 1))
+        levels = LEVELS if _shared_makes(score) else LEVELS[:-1]
+        scored = {level: _lists(score, level) for level in levels}
+        photos = sum(others.labels % 2)
+        return cls(points, _lists(fit, "medium"), scored,
+                   scored_data(others, "unseen", int(photos)), f"{LISTS} of each")  # fmt: skip
+
+    @classmethod
+    def _official(cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool) -> Trial:
+        """Pairs of the models that the reader sets apart as val, then CompCars' own lists."""
+        append_to_ledger(
+            {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name,
+             "catalog": catalog.name, "split_hash": catalog.split_hash("test")}
+        )  # fmt: skip
+        val, test = (
+            embed(checkpoint, catalog, split, progress=progress) for split in ("val", "test")
+        )
+        points = Embeddings(
+            np.concatenate([val.vectors, test.vectors]),
+            pd.concat([val.table, test.table], ignore_index=True),
+            checkpoint.hash,
+        )
+        listed = {level: compcars.read_pairs(catalog.root, level) for level in LEVELS}
+        there = set(points.paths)  # a pair of which a photo is absent cannot be asked
+        scored = {
+            level: pairs[pairs["a"].isin(there) & pairs["b"].isin(there)].reset_index(drop=True)
+            for level, pairs in listed.items()
+        }
+        absent = sum(len(listed[level]) - len(scored[level]) for level in LEVELS)
+        return cls(points, _lists(catalog.select("val"), "medium"), scored,
+                   scored_data(catalog, "test", len(test)), "official", absent)  # fmt: skip
+
+
+def has_trial(checkpoint: Checkpoint, catalog: Catalog) -> bool:
+    """True where a catalog has four classes or more that the network did not learn."""
+    if catalog.name == OFFICIAL:
+        return checkpoint.class_names == catalog.class_names
+    left = catalog.num_classes - len(checkpoint.class_names)
+    return left >= 4 and checkpoint.learned_a_part(catalog)
+
+
+def _shared_makes(catalog: Catalog) -> bool:
+    """True where a make has two classes, so that there are hard pairs."""
+    known = catalog.table.drop_duplicates("label")["make"].fillna("unknown")
+    return bool(known.duplicated().any())
+
+
+def _lists(catalog: Catalog, level: str) -> pd.DataFrame:
+    lists = [make_pairs(catalog, level, seed=seed) for seed in range(LISTS)]
+    return pd.concat(lists, ignore_index=True)
+
+
+def score_verification(
+    checkpoint: Checkpoint, catalog: Catalog, run: Run | None = None, progress: bool = True
+) -> Record:
+    """How well a network tells pairs of classes that it never learned; the record is not written.
+
+    Metrics are those of `verification_scores` with the difficulty before the name, such as
+    `hard_auc`, and the calibration error of the probability. The decision is fitted once, on medium
+    pairs: in use nobody knows how hard a pair is. The extra has it, with the false accept rate
+    that it promised, curves, histograms and, where sides are known, accuracy by them.
+    """
+    trial = Trial.of(checkpoint, catalog, progress)
+    similarity, labels = similarities(trial.points, trial.fitting)
+    same = trial.fitting["same"].to_numpy()
+    decision = Decision.fit(similarity, same)
+    promised = verification_scores(similarity, same, labels, decision)
+    metrics: dict[str, object] = {}
+    extra: dict[str, object] = {
+        "decision": asdict(decision),
+        "promised": {name: promised[name] for name in ("far", "far_interval", "accuracy")},
+        "lists": trial.lists,
+        "pairs_left_out": trial.left_out,
+        "pairs": {level: len(pairs) for level, pairs in trial.scored.items()},
+        "dims": trial.points.vectors.shape[1],
+        "training": run.summary if run else {},
+    }
+    for level, pairs in trial.scored.items():
+        similarity, labels = similarities(trial.points, pairs)
+        found = _level_scores(similarity, pairs["same"].to_numpy(), labels, decision)
+        metrics |= {f"{level}_{name}": value for name, value in found.items()}
+        extra[level] = drawn(similarity, pairs["same"].to_numpy())
+        sides = by_viewpoints(similarity, pairs, trial.points.table, decision)
+        extra[level]["viewpoints"] = sides.reset_index().to_dict(orient="records")
+    chosen = checkpoint.recipe
+    return Record(
+        kind="verification",
+        name=f"verification-{trial.data['catalog']}-{chosen.name}-seed{chosen.seed}",
+        data=trial.data,
+        metrics=metrics,
+        recipe=asdict(chosen),
+        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        history=run.history() if run else None,
+        extra=extra,
+        command=command_line(),
+    )
+
+
+def _level_scores(similarity, same, labels, decision: Decision) -> dict[str, object]:
+    found = verification_scores(similarity, same, labels, decision)
+    chance = decision.probability(similarity)
+    both = np.stack([1 - chance, chance], axis=1)
+    return found | {"ece": calibration_error(both, same.astype(int))}
+
+
+def drawn(similarity: np.ndarray, same: np.ndarray) -> dict[str, list[float]]:
+    """What a chart needs: `tar` at the rates of DRAWN_FARS, pairs per bin of similarity in BINS."""
+    table = roc(similarity, same)
+    place = np.searchsorted(table["far"], DRAWN_FARS, side="right") - 1
+    counts = {
+        name: np.histogram(similarity[rows], BINS)[0].tolist()
+        for name, rows in (("same", same), ("other", ~same))
+    }
+    return {"tar": table["tar"].to_numpy()[place].tolist()} | counts
 
 
 def _check(similarity: np.ndarray, same: np.ndarray) -> None:

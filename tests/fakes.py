@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from carlib import report
+from carlib.pairs import LEVELS
 from carlib.records import Record
 
 
@@ -67,4 +68,20 @@ def fake_retrieval(
         name=f"retrieval_{protocol}-stanford-cars-{name}-seed{seed}",
         metrics=dict.fromkeys(scores, value) | {"recall_at_1_interval": [0.4, 0.6]},
         extra={"protocol": protocol, "dims": 512},
+    )
+
+
+def fake_verification(
+    name: str = "siamese_lite0", seed: int = 0, value: float = 0.5, **data
+) -> Record:
+    """A verification record as `carlib.verification` makes them, every score the same."""
+    scores = ("auc", "eer", "tar_at_0.01", "accuracy", "far")
+    metrics = {f"{level}_{score}": value for level in LEVELS for score in scores}
+    metrics |= {f"{name}_interval": [0.4, 0.6] for name in ("hard_auc", "medium_far")}
+    return replace(
+        fake_record(name, seed=seed, **data),
+        kind="verification",
+        name=f"verification-stanford-cars-{name}-seed{seed}",
+        metrics=metrics,
+        extra={"dims": 512, "promised": {"far": 0.1}},
     )

@@ -147,6 +147,8 @@ def test_contrastive_has_margin_one_on_the_distance():
     wanted = near + sum(1 - d for d in far) / 2
     mine = make_metric_loss("contrastive", 2, 2)(points, torch.tensor([0, 0, 1]))
     assert float(mine) == pytest.approx(float(wanted), abs=1e-4)
+    apart = make_metric_loss("contrastive", 2, 2, pair_margin=0.3)(points, torch.tensor([0, 0, 1]))
+    assert float(apart) == pytest.approx(float(near), abs=1e-4)  # strangers are far enough
 
 
 def test_only_losses_with_a_point_per_class_learn_something():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import fake_audit, fake_record, fake_retrieval
+from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from toys import by_class
 
 from carlib import notebook
@@ -109,6 +109,11 @@ def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> 
     assert notebook.full_scale_retrieval("unseen").iloc[0, 0] == "not run"
     assert notebook.full_scale_knn().iloc[0, 0] == "not run"
     assert notebook.full_scale_search().iloc[0, 0] == "not run"
+    assert notebook.full_scale_verification().iloc[0, 0] == "not run"
+    for seed, value in enumerate((0.8, 0.9)):
+        fake_verification(seed=seed, value=value).write()
+    table = notebook.full_scale_verification()
+    assert table.loc["siamese_lite0", ["hard_auc", "loss"]].tolist() == [0.85, "contrastive"]
     for seed, value in enumerate((0.5, 0.7)):
         fake_retrieval(seed=seed, value=value).write()
     table = notebook.full_scale_retrieval("unseen")

@@ -102,6 +102,7 @@ def test_losses_and_networks_that_compare_belong_together():
         ({"embedding": 64, "loss": "triplet", "monitor": "loss"}, "known: accuracy, map_at_r"),
         ({"embedding": -1}, "embedding is -1"),
         ({"embedding": 8, "loss": "triplet", "sampler": "pairs"}, "two photos at a time"),
+        ({"pair_margin": 3.0}, "pair_margin is 3.0"),
     ):
         with pytest.raises(RecipeError, match=said):
             Recipe().but(**wrong)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import fake_audit, fake_record, fake_retrieval
+from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
@@ -110,6 +110,26 @@ def test_retrieval_has_its_own_tables(repository: Path) -> None:
     )
     with pytest.raises(RunError, match="different photos cannot stand in one table"):
         report.build_report(repository)
+
+
+def test_verification_and_large_galleries_have_their_sentences(repository: Path) -> None:
+    results = repository / "data" / "results"
+    report.build_report(repository)
+    assert "carlib train siamese_lite0 --classes 98" in text_of(repository / "report.pdf")
+    fake_verification(value=0.71).write(results)
+    search = replace(
+        fake_record(),
+        kind="benchmark",
+        name="search-stanford-cars",
+        data={"catalog": "stanford-cars", "photos": 1_000_000},
+        metrics={"times exact": 25.4, "times scikit-learn": 4.2},
+        extra={"dims": 256, "points": [7330, 1280]},
+    )
+    search.write(results)
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in ("0.710 (0.400–0.600)", "0.100 of the strangers", "1,000,000", "25 times", "7,330"):
+        assert said in text
 
 
 def test_report_without_any_record(repository: Path) -> None:

@@ -42,7 +42,6 @@ from carlib.retrieval import (
     retrieval_scores,
     score_retrieval,
     score_table,
-    unseen_classes,
     votes,
 )
 from carlib.training import load_or_train, train
@@ -339,7 +338,7 @@ def test_a_run_is_scored_on_the_classes_it_learned_and_on_those_it_never_saw(
 def test_test_photos_are_never_among_those_of_unseen_classes(toys) -> None:
     table = toys.table.assign(split=["test" if row % 3 else "train" for row in range(len(toys))])
     some = Catalog(table, toys.class_names, toys.name, toys.source)
-    found = unseen_classes(some, 2)
+    found = some.unseen_classes(2)
     kept = toys.table["path"][(toys.labels >= 2) & (np.arange(len(toys)) % 3 == 0)]
     assert set(found.table["path"]) == set(kept) and set(found.split_sizes) == {"unseen"}
     assert found.num_classes == 2

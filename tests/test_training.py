@@ -491,7 +491,7 @@ def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_pat
 def test_a_network_that_compares_is_not_scored_as_a_classifier(toys, tmp_path):
     chosen = toy_recipe(embedding=4, loss="triplet", sampler="per_class", epochs=1)
     checkpoint = Checkpoint.load(train(chosen, toys, tmp_path / "run").best)
-    with pytest.raises(RunError, match="use: carlib retrieve"):
+    with pytest.raises(RunError, match="use: carlib compare"):
         evaluate(checkpoint, toys, "val")
 
 

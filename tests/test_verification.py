@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
+from toys import toy_recipe
+from typer.testing import CliRunner
 
+from carlib import plots
+from carlib.catalog import open_catalog
+from carlib.cli import app
 from carlib.embeddings import Embeddings, scaled
 from carlib.errors import DataError, RunError
+from carlib.evaluation import evaluate
+from carlib.pairs import LEVELS, make_pairs
+from carlib.readers import compcars
+from carlib.recipes import Recipe
+from carlib.records import Checkpoint, load_records
+from carlib.showroom import write_compcars
+from carlib.training import load_or_train
 from carlib.verification import (
     Decision,
+    Trial,
     by_viewpoints,
     curve_scores,
     hardest,
+    has_trial,
     roc,
+    score_verification,
     similarities,
     verification_scores,
 )
@@ -90,7 +108,6 @@ def test_test_pairs_move_no_threshold() -> None:
     similarity, same, classes = problem()
     decision = Decision.fit(*problem(seed=1)[:2])
     found = verification_scores(similarity - 5, same, classes, decision)
-    assert found["threshold"] == decision.threshold
     assert found["accuracy"] == 0.5 and found["recall"] == 0  # far away, and nothing adapts
     assert found["auc"] == pytest.approx(roc_auc_score(same, similarity))
 
@@ -170,3 +187,106 @@ def test_lists_of_one_kind_and_broken_numbers_are_refused() -> None:
         Decision.fit(similarity * np.nan, same)
     with pytest.raises(RunError, match="do not fit"):
         Decision.fit(similarity[:5], same)
+
+
+# --- the record of a network ---
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """The drawn cars as CompCars, lists included."""
+    return write_compcars(tmp_path_factory.mktemp("compcars") / "tree", size=40)
+
+
+def siamese(**changes: object) -> Recipe:
+    """Study S0's method on the smallest network: enough to go the whole way."""
+    plain = dict(
+        name="siamese_toy", embedding=16, loss="contrastive", sampler="pairs", epochs=2,
+        augment="none", size=32, store_size=32, crop="box", margin=0.1,
+    )  # fmt: skip
+    return toy_recipe(**(plain | changes))
+
+
+def test_official_lists_go_the_whole_way(drawn, tmp_path) -> None:
+    catalog = open_catalog(f"{drawn}#verification").with_val()
+    learned, fitted, scored = (set(catalog.select(s).labels) for s in ("train", "val", "test"))
+    assert not learned & fitted and not learned & scored and not fitted & scored
+    checkpoint, run = load_or_train(siamese(), catalog, progress=False)
+    record = score_verification(checkpoint, catalog, run, progress=False)
+    assert record.extra["lists"] == "official" and record.data["split"] == "test"
+    assert record.extra["pairs"] == {lv: len(compcars.read_pairs(drawn, lv)) for lv in LEVELS}
+    for level in LEVELS:
+        low, high = record.metrics[f"{level}_auc_interval"]
+        assert 0 <= low <= record.metrics[f"{level}_auc"] <= high <= 1
+        counted = record.extra[level]["same"] + record.extra[level]["other"]
+        assert sum(counted) == record.extra["pairs"][level]
+        assert record.extra[level]["tar"] == sorted(record.extra[level]["tar"])
+    assert {row["viewpoints"] for row in record.extra["easy"]["viewpoints"]} <= {
+        f"{side} + {side}" for side in compcars.VIEWPOINTS
+    }
+    ledger = (tmp_path / "results" / "test_ledger.jsonl").read_text()
+    assert checkpoint.hash in ledger  # the lists are of test photos
+    record.write()
+
+
+@pytest.mark.parametrize("target", ["", "#make"])
+def test_models_and_makes_are_classified_from_the_official_lists(drawn, target) -> None:
+    catalog = open_catalog(f"{drawn}{target}").with_val()
+    chosen = toy_recipe(epochs=1, crop="box", margin=0.1)
+    checkpoint, run = load_or_train(chosen, catalog, progress=False)
+    record = evaluate(checkpoint, catalog, "val", run)
+    assert record.data["photos"] == catalog.split_sizes["val"]
+    assert len(record.per_class) == catalog.num_classes == (8 if target else 24)
+
+
+def test_a_listed_photo_that_is_absent_is_counted_and_its_pairs_left_out(drawn, tmp_path) -> None:
+    tree = shutil.copytree(drawn, tmp_path / "tree")
+    pairs = compcars.read_pairs(tree, "hard")
+    absent = pairs["a"][0]
+    (tree / absent).unlink()
+    catalog = open_catalog(f"{tree}#verification")
+    checkpoint = Checkpoint.begin(siamese(), catalog)
+    extra = score_verification(checkpoint, catalog, progress=False).extra
+    left = ((pairs["a"] != absent) & (pairs["b"] != absent)).sum()
+    assert extra["pairs"]["hard"] == left < len(pairs)
+    assert extra["pairs_left_out"] >= len(pairs) - left
+
+
+def test_classes_that_were_not_learned_fit_and_are_scored_apart() -> None:
+    catalog = open_catalog("showroom").with_val().select_classes(range(0, 48, 2))
+    checkpoint = Checkpoint.begin(siamese(), catalog.select_classes(range(12)))
+    trial = Trial.of(checkpoint, catalog, progress=False)
+    name = catalog.table.set_index("path")["class_name"]
+    sides = [
+        set(pd.concat([pairs["a"], pairs["b"]]).map(name))
+        for pairs in (trial.fitting, pd.concat(trial.scored.values()))
+    ]
+    assert not sides[0] & sides[1] and len(sides[0]) == len(sides[1]) == 6
+    assert not (sides[0] | sides[1]) & set(checkpoint.class_names)
+    assert set(trial.scored) == set(LEVELS)
+
+
+def test_a_network_that_learned_every_class_has_no_trial(toys) -> None:
+    checkpoint = Checkpoint.begin(toy_recipe(), toys)
+    assert not has_trial(checkpoint, toys)
+    with pytest.raises(RunError, match="has learned its classes"):
+        Trial.of(checkpoint, toys)
+
+
+def test_the_command_scores_a_recipe_before_any_training(drawn, tmp_path) -> None:
+    arguments = ["compare", "siamese_scratch", "--data", f"{drawn}#verification"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "hard auc" in done.output
+    kinds = {record.kind for record in load_records(tmp_path / "results")}
+    assert kinds == {"retrieval", "verification"}
+
+
+def test_pairs_are_drawn_side_by_side(drawn) -> None:
+    catalog = open_catalog(f"{drawn}#verification")
+    pairs = make_pairs(catalog.select("test"), "hard", count=4).assign(similarity=0.5)
+    figure = plots.pair_rows(catalog, pairs, columns=2)
+    assert sum(bool(ax.images) for ax in figure.axes) == 2 * len(pairs)
+    similarity, same, _ = problem()
+    assert plots.similarity_histograms({"easy": (similarity, same)}, threshold=0.2).axes
+    assert plots.roc_curves({"toy": roc(similarity, same)}).axes

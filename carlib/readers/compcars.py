@@ -40,8 +40,9 @@ def read(root: Path, task: str = "") -> Catalog:
     """The photos of one task, its official lists as splits, a class per model.
 
     "classification" (the default where the web photos are) and every name in PARTS have train and
-    test. "verification" has the list to train on as train and every photo that a pair list names
-    as test. "surveillance" is the other set. `Catalog.by("make")` makes makes the classes.
+    test. "verification" has the list to train on as train, but every tenth of its models as val (a
+    threshold is fitted on models that were not learned), and every photo that a pair list names as
+    test. "surveillance" is the other set. `Catalog.by("make")` makes makes the classes.
     """
     task = task or ("classification" if _web(root) else "surveillance")
     if task not in TASKS:
@@ -134,11 +135,22 @@ def _lists(base: Path, task: str) -> tuple[dict[str, list[str]], Path]:
             if (file := folder / task / f"verification_pairs_{level}.txt").is_file()
             for photo in read_list(file)[["a", "b"]].to_numpy().ravel()
         ]
-        seen = _lines(folder / task / "verification_train.txt")
-        return {"train": seen, "test": list(dict.fromkeys(paired))}, base / "image"
+        learned, held_out = _models_apart(_lines(folder / task / "verification_train.txt"))
+        splits = {"train": learned, "val": held_out, "test": list(dict.fromkeys(paired))}
+        return splits, base / "image"
     number = PARTS.index(task) + 1
     files = {s: folder / "part" / f"{s}_part_{number}.txt" for s in ("train", "test")}
     return {split: _lines(file) for split, file in files.items()}, base / "part"
+
+
+def _models_apart(photos: list[str]) -> tuple[list[str], list[str]]:
+    """Photos of most models, and those of every tenth model."""
+    model = ["/".join(photo.split("/")[:2]) for photo in photos]
+    chosen = set(sorted(set(model))[4::10])
+    parts = ([], [])
+    for photo, name in zip(photos, model, strict=True):
+        parts[name in chosen].append(photo)
+    return parts
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,0 +1,303 @@
+"""Where does a network look? Heat maps by the grad-cam library, laid where they belong.
+
+A map is (side, side) float32 in 0…1 over the square that the network saw, the framed photo; the
+photo's own pixels are reached by `Framing.undo`. Networks get photos in 0…1 and normalize them
+themselves with the statistics they were trained with (`Viewer`), so that nothing is ever scaled
+back by the wrong ones. Whether a map can be believed is `carlib.faithfulness`'s question.
+
+Sources: Grad-CAM (Selvaraju 2017, arXiv:1610.02391), Grad-CAM++ (Chattopadhay 2018,
+arXiv:1710.11063), Layer-CAM (Jiang 2021), Eigen-CAM (Muhammad 2020, arXiv:2008.00299), Score-CAM
+(Wang 2020, arXiv:1910.01279), all as pytorch-grad-cam has them (Gildenblat 2021).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from carlib.augment import Normalize
+from carlib.catalog import Catalog
+from carlib.errors import RunError
+from carlib.loading import scoring_photos
+from carlib.models import Classifier
+from carlib.photos import Framing, PhotoStore
+from carlib.records import Checkpoint
+
+METHODS = {
+    "Grad-CAM": "GradCAM",
+    "Grad-CAM++": "GradCAMPlusPlus",
+    "Layer-CAM": "LayerCAM",
+    "Eigen-CAM": "EigenCAM",
+    "Score-CAM": "ScoreCAM",
+}
+KINDS = ("right", "wrong", "unsure")  # photos to look at
+_NO_PLACE_FOR_A_MAP = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Dropout, nn.Identity)
+
+
+# --- where maps are taken -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module whose output has a place for every part of the photo."""
+
+    name: str  # below the network, as `get_submodule` takes it
+    module: nn.Module
+    reshape: Callable[[torch.Tensor], torch.Tensor] | None = None  # to (batch, channels, h, w)
+
+
+def target_layer(network: Classifier, size: int, channels: int = 3, name: str = "") -> Layer:
+    """The layer called `name`, or the last one before the pooling whose output is a map.
+
+    Of a transformer it is the norm at the entry of the last block: behind it only the class token
+    decides. `size` is the side of its photos in pixels. Raises `RunError` listing where maps can be
+    taken when there is no such layer, or none with a map.
+    """
+    blocks = getattr(network.body, "blocks", None)
+    if not name and hasattr(network.body, "num_prefix_tokens") and blocks is not None:
+        name = f"body.blocks.{len(blocks) - 1}.norm1"
+    found = _maps(network, size, channels)
+    if not found:
+        raise RunError(f"{type(network.body).__name__}: no layer's output is a map of the photo")
+    if name and name not in found:
+        names = list(found)
+        shown = ", ".join(dict.fromkeys([*names[:3], "…", *names[-9:]]))
+        raise RunError(f"no map can be taken at layer {name!r}; layers that have one: {shown}")
+    last = [n for n, (_, usual) in found.items() if usual][-1]
+    chosen = name or last
+    return Layer(chosen, network.get_submodule(chosen), found[chosen][0])
+
+
+@torch.no_grad()
+def _maps(network: Classifier, size: int, channels: int) -> dict[str, tuple[Callable | None, bool]]:
+    """Layers whose output is a map, in the order in which they finish: how it is reshaped, and
+    whether it would do as the default.
+    """
+    found: dict[str, tuple[Callable | None, bool]] = {}
+
+    def watch(name: str, module: nn.Module):
+        def hook(_, __, output):
+            if not isinstance(output, torch.Tensor):
+                return
+            reshape = _tokens_to_map(network.body, output)
+            if (output.ndim == 4 and min(output.shape[2:]) > 1) or reshape:
+                usual = not isinstance(module, _NO_PLACE_FOR_A_MAP)
+                found.pop(name, None)  # a module that is used twice ends where it ends last
+                found[name] = (reshape, usual)
+
+        return module.register_forward_hook(hook)
+
+    hooks = [watch(f"body.{name}", module) for name, module in network.body.named_modules() if name]
+    like = next(network.parameters())
+    try:
+        photo = torch.zeros(1, channels, size, size, dtype=like.dtype, device=like.device)
+        network.eval().features(photo)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _tokens_to_map(body: nn.Module, output: torch.Tensor) -> Callable | None:
+    """For tokens (batch, prefix + n², channels) what makes them (batch, channels, n, n)."""
+    prefix = getattr(body, "num_prefix_tokens", None)
+    if prefix is None or output.ndim != 3:
+        return None
+    side = round((output.shape[1] - prefix) ** 0.5)
+    if side < 2 or side**2 != output.shape[1] - prefix:
+        return None
+    return lambda tokens: tokens[:, prefix:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+
+
+# --- maps ---------------------------------------------------------------------------------------
+
+
+class Viewer(nn.Module):
+    """A network with its normalization: photos (batch, 3, side, side) in 0…1 to its outputs.
+
+    Half precision is widened, on a copy, because gradients would vanish in it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        chosen, network = checkpoint.recipe, checkpoint.model
+        if next(network.parameters()).dtype != torch.float32:
+            network = copy.deepcopy(network).float()
+        self.network = network.eval()
+        self.normalize = Normalize(checkpoint.mean, checkpoint.std, chosen.grayscale)
+        self.channels = 1 if chosen.grayscale else 3
+        self.size = chosen.scored_size
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def device(self) -> torch.device:
+        return self.normalize.weight.device
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes), of a network that compares embeddings (batch, dims)."""
+        return self.network(self.normalize(photos))
+
+    def embed(self, photos: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, dims) of length one."""
+        return self.network.embed(self.network.features(self.normalize(photos)))
+
+
+class _Embeds(nn.Module):
+    """What the library explains when two photos are compared."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        return self.viewer.embed(photos)
+
+
+def heat_maps(
+    viewer: Viewer,
+    photos: torch.Tensor,
+    classes: Sequence[int],
+    method: str = "Grad-CAM",
+    layer: str = "",
+    batch_size: int = 16,
+) -> np.ndarray:
+    """What speaks for a class in every photo: maps (photos, side, side) float32 in 0…1.
+
+    `photos` (photos, 3, side, side) in 0…1, one class number each. Raises `RunError` for unknown
+    methods and layers.
+    """
+    targets = [lambda output, number=int(number): output[number] for number in classes]
+    return _maps_of(viewer, viewer, photos, targets, method, layer, batch_size)
+
+
+def similarity_maps(
+    viewer: Viewer, photos: torch.Tensor, others: torch.Tensor, layer: str = ""
+) -> np.ndarray:
+    """What in each photo makes it like another: maps (photos, side, side) float32 in 0…1.
+
+    Grad-CAM of the cosine of both embeddings, with the other photo's held still (Stylianou 2019,
+    arXiv:1901.00536). Swap the two to see the other side.
+    """
+    with torch.no_grad():
+        fixed = viewer.embed(others.to(viewer.device))
+    targets = [lambda output, other=other: (output * other).sum() for other in fixed]
+    return _maps_of(viewer, _Embeds(viewer), photos, targets, "Grad-CAM", layer, 16)
+
+
+def _maps_of(viewer, model, photos, targets, method: str, layer: str, batch_size: int):
+    import pytorch_grad_cam
+
+    if method not in METHODS:
+        raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if photos.ndim != 4 or photos.shape[1] != 3 or len(photos) != len(targets) or not targets:
+        raise RunError(
+            f"maps need photos (photos, 3, side, side) and a class each, not "
+            f"{tuple(photos.shape)} and {len(targets)}"
+        )
+    where = target_layer(viewer.network, photos.shape[-1], viewer.channels, layer)
+    kind = getattr(pytorch_grad_cam, METHODS[method])
+    cam = kind(model=model, target_layers=[where.module], reshape_transform=where.reshape)
+    cam.batch_size = batch_size
+    maps = []
+    try:  # not `with cam`, which swallows an IndexError
+        for start in range(0, len(photos), batch_size):
+            # With a gradient asked of the photos there is one at every layer, frozen or not.
+            part = photos[start : start + batch_size].to(viewer.device).requires_grad_(True)
+            maps.append(cam(input_tensor=part, targets=targets[start : start + batch_size]))
+    finally:
+        cam.activations_and_grads.release()
+    return np.nan_to_num(np.concatenate(maps)).astype(np.float32)
+
+
+# --- photos to look at --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Photos of a catalog as a network saw them, and what it said."""
+
+    photos: torch.Tensor  # (photos, 3, side, side) float32 in 0…1, framed
+    table: pd.DataFrame  # their rows of the catalog, index 0..n-1
+    rows: np.ndarray  # where those are in the catalog
+    probabilities: np.ndarray  # (photos, classes)
+    class_names: tuple[str, ...]
+    framing: Framing
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.table["label"].to_numpy(np.int64, na_value=-1)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """The class with the largest probability (photos,)."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """That probability (photos,)."""
+        return self.probabilities.max(1)
+
+    def box(self, number: int) -> tuple[float, ...]:
+        """The car's box, NaN where unknown."""
+        box = self.table[["x1", "y1", "x2", "y2"]].iloc[number]
+        return tuple(box.astype("Float64").to_numpy(float, na_value=np.nan))
+
+    def select(self, which: np.ndarray) -> Seen:
+        """The photos at some positions, or those where a boolean mask is true."""
+        which = np.arange(len(self))[which]
+        table = self.table.iloc[which].reset_index(drop=True)
+        return Seen(self.photos[which], table, self.rows[which], self.probabilities[which],
+                    self.class_names, self.framing)  # fmt: skip
+
+    def choose(self, kind: str, count: int, seed: int = 0) -> Seen:
+        """Photos that were answered "right" or "wrong", drawn by seed, or the most "unsure" ones.
+
+        As many as there are, if fewer than `count`.
+        """
+        if kind not in KINDS:
+            raise RunError(f"unknown kind of photos {kind!r}; known: {', '.join(KINDS)}")
+        if kind == "unsure":
+            return self.select(np.argsort(self.confidence, kind="stable")[:count])
+        found = np.flatnonzero((self.answers == self.labels) == (kind == "right"))
+        drawn = np.random.default_rng(seed).permutation(found)[:count]
+        return self.select(np.sort(drawn))
+
+
+@torch.no_grad()
+def see(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    split: str = "val",
+    count: int = 0,
+    seed: int = 0,
+    progress: bool = False,
+) -> Seen:
+    """Photos of a split (`count` of them, drawn by seed; 0: all) as the network sees them.
+
+    Probabilities are of the single view that is explained, whatever views the recipe scores.
+    """
+    checkpoint.check_classes(catalog)
+    chosen, viewer = checkpoint.recipe, Viewer(checkpoint)
+    framing = Framing(chosen.kept_size, chosen.crop, chosen.margin, chosen.fit)
+    store = PhotoStore.open(catalog, framing, progress)
+    positions = store.positions(split)
+    if count:
+        drawn = np.random.default_rng(seed).permutation(len(positions))[:count]
+        positions = positions[np.sort(drawn)]
+    batches = scoring_photos(store, positions, viewer.size, viewer.device)
+    parts = [(photos.cpu(), viewer(photos).softmax(1).cpu()) for photos in batches]
+    if not parts:
+        raise RunError(f"{catalog.name}: no photo of split {split!r} can be read")
+    rows = store.rows[positions]
+    table = catalog.table.iloc[rows].reset_index(drop=True)
+    photos, chances = (torch.cat(side) for side in zip(*parts, strict=True))
+    return Seen(photos, table, rows, chances.numpy(), catalog.class_names, framing)

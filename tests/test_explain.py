@@ -1,0 +1,325 @@
+"""Heat maps: every network has a layer for them, they lie where they belong, and their measures
+tell a true map from a false one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from toys import toy_recipe
+
+from carlib import faithfulness as truth
+from carlib import plots
+from carlib.backbones import BACKBONES
+from carlib.errors import RunError
+from carlib.explain import (
+    KINDS,
+    METHODS,
+    Viewer,
+    heat_maps,
+    see,
+    similarity_maps,
+    target_layer,
+)
+from carlib.models import MODELS, Classifier
+from carlib.photos import Framing
+from carlib.recipes import Recipe
+from carlib.records import Checkpoint, make_network
+from carlib.training import load_or_train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, toy_root):
+    """A small network that knows the toys, and its catalog."""
+    from toys import toy_catalog
+
+    catalog = toy_catalog(toy_root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        chosen = toy_recipe(model="cnn4", size=32, store_size=36, epochs=6)
+        return load_or_train(chosen, catalog, progress=False)[0], catalog
+
+
+def corner(photos: int = 2, side: int = 32) -> torch.Tensor:
+    """Dark photos with a bright square in the corner at the top right."""
+    made = torch.full((photos, 3, side, side), 0.1)
+    made[:, :, : side // 4, -side // 4 :] = 1.0
+    return made
+
+
+class CornerNetwork(Classifier):
+    """Answers by the brightness that it sees, so its maps must lie where it is bright."""
+
+    def __init__(self) -> None:
+        body = nn.Sequential(nn.Conv2d(3, 1, 3, padding=1), nn.ReLU(), nn.MaxPool2d(4),
+                             nn.AdaptiveAvgPool2d(1), nn.Flatten())  # fmt: skip
+        super().__init__(body, 1, 2, 0.0)
+        with torch.no_grad():
+            body[0].weight.fill_(1 / 27)
+            body[0].bias.fill_(-0.7)
+            self.head.weight.copy_(torch.tensor([[150.0], [-150.0]]))
+            self.head.bias.copy_(torch.tensor([0.0, 2.0]))
+
+
+def checkpoint_of(network: Classifier, **changes: object) -> Checkpoint:
+    chosen = toy_recipe(size=32, **changes)
+    return Checkpoint(network, chosen, ("bright", "dark"), (0.0,) * 3, (1.0,) * 3, "hash")
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*MODELS, *BACKBONES])
+def test_every_network_of_the_project_has_a_layer_for_maps(name: str) -> None:
+    side = {"vit_small_dinov2": 56, "inception_v3": 107}.get(name, 64)
+    network = make_network(Recipe(model=name), 5)
+    found = target_layer(network, side)
+    maps = []
+    hook = found.module.register_forward_hook(lambda *args: maps.append(args[2]))
+    with torch.no_grad():
+        network.eval()(torch.rand(2, 3, side, side))
+    hook.remove()
+    shown = found.reshape(maps[0]) if found.reshape else maps[0]
+    assert shown.ndim == 4 and len(shown) == 2 and shown.shape[2] == shown.shape[3] > 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vit_small_dinov2", "cnn3"])
+def test_maps_of_frozen_networks_say_something(name: str) -> None:
+    torch.manual_seed(0)
+    grey = name == "cnn3"
+    network = make_network(Recipe(model=name, grayscale=grey), 3).requires_grad_(False)
+    chosen = toy_recipe(model="cnn3", grayscale=grey)
+    viewer = Viewer(Checkpoint(network, chosen, ("a", "b", "c"), (0.5,) * 3, (0.5,) * 3, "h"))
+    found = heat_maps(viewer, torch.rand(2, 3, 56, 56), [0, 2])
+    assert found.shape == (2, 56, 56) and found.min() >= 0 and 0.99 < found.max() <= 1
+    assert not np.allclose(found[0], found[1])
+
+
+def test_a_layer_can_be_named_and_one_that_is_none_is_refused() -> None:
+    network = make_network(Recipe(model="resnet18"), 3)
+    assert target_layer(network, 64).name == "body.layer4"
+    assert target_layer(network, 64, name="body.layer2").module is network.body.layer2
+    with pytest.raises(RunError, match=r"no map can be taken at layer 'layer9'; .*body\.layer4"):
+        target_layer(network, 64, name="layer9")
+    with pytest.raises(RunError, match=r"at layer 'body\.global_pool'"):
+        target_layer(network, 64, name="body.global_pool")
+    flat = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)), 4, 2, 0.0)
+    with pytest.raises(RunError, match="no layer's output is a map"):
+        target_layer(flat, 8)
+
+
+# --- maps ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_finds_what_decides(method: str) -> None:
+    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    found = heat_maps(viewer, corner(), [0, 0], method)
+    assert found.shape == (2, 32, 32) and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1
+    assert found[0, :8, 24:].mean() > 0.5 > 0.2 > found[0, 16:, :16].mean()
+
+
+def test_a_batch_gives_the_maps_of_one_at_a_time(trained) -> None:
+    checkpoint, catalog = trained
+    viewer, seen = Viewer(checkpoint), see(checkpoint, catalog)
+    together = heat_maps(viewer, seen.photos, seen.answers, batch_size=7)
+    alone = heat_maps(viewer, seen.photos, seen.answers, batch_size=1)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+def test_half_precision_gives_the_same_maps_and_is_left_alone(trained) -> None:
+    checkpoint, catalog = trained
+    seen = see(checkpoint, catalog, count=3)
+    whole = heat_maps(Viewer(checkpoint), seen.photos, seen.answers)
+    fields = {name: getattr(checkpoint, name) for name in ("recipe", "class_names", "mean", "std")}
+    narrow = make_network(checkpoint.recipe, len(checkpoint.class_names))
+    narrow.load_state_dict(checkpoint.model.state_dict())
+    narrow = Checkpoint(narrow.half(), hash="h", **fields)
+    np.testing.assert_allclose(
+        heat_maps(Viewer(narrow), seen.photos, seen.answers), whole, atol=0.05
+    )
+    assert next(narrow.model.parameters()).dtype == torch.float16
+
+
+def test_what_cannot_be_explained_is_refused(trained) -> None:
+    viewer = Viewer(trained[0])
+    with pytest.raises(RunError, match=r"unknown method 'Magic'; known: Grad-CAM, Grad-CAM\+\+"):
+        heat_maps(viewer, corner(), [0, 0], "Magic")
+    with pytest.raises(RunError, match="a class each"):
+        heat_maps(viewer, corner(), [0])
+    with pytest.raises(IndexError):
+        heat_maps(viewer, corner(), [0, 99])
+
+
+def test_similarity_lies_where_two_photos_agree() -> None:
+    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    found = similarity_maps(viewer, corner(1), corner(1))
+    assert found.shape == (1, 32, 32)
+
+
+# --- where maps lie -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox"])
+@pytest.mark.parametrize("crop", ["whole", "box"])
+@pytest.mark.parametrize("shape", [(90, 160), (160, 90), (64, 64)])
+def test_a_bright_corner_of_the_photo_is_found_again(fit, crop, shape) -> None:
+    """Frame a photo with a bright patch, take the framed brightness as the map, carry it back."""
+    height, width = shape
+    photo = np.zeros((height, width, 3), np.uint8)
+    box = (10.0, 8.0, width - 6.0, height - 4.0)
+    top, left = 12, width - 30  # of a patch inside the box
+    photo[top : top + 16, left : left + 20] = 255
+    framing = Framing(64, crop, 0.05, fit)
+    heat = framing.apply(photo, box)[..., 0] / 255.0
+    heat[:3], heat[-3:] = 0, 0  # the padding's grey is no heat
+    heat = np.where(heat > 0.7, heat, 0)
+    back = framing.undo(heat, width, height, box)
+    assert back.shape == (height, width) and back.dtype == np.float32
+    rows, columns = np.nonzero(back > 0.5)
+    assert abs(rows.mean() - (top + 7.5)) < 2 and abs(columns.mean() - (left + 9.5)) < 2
+    assert back[photo[..., 0] > 0].sum() > 0.75 * back.sum()
+
+
+def test_nothing_outside_the_crop_is_marked() -> None:
+    back = Framing(32, "box", 0.0).undo(np.ones((16, 16)), 100, 80, (20, 10, 60, 50))
+    assert back[10:50, 20:60].min() == 1 and back.sum() == 40 * 40
+
+
+def test_masks_are_framed_as_photos_are() -> None:
+    mask = np.zeros((40, 80), np.uint8)
+    mask[:, 40:] = 7
+    for fit in ("squash", "letterbox"):
+        framed = Framing(32, fit=fit).apply_to_mask(mask)
+        assert framed.shape == (32, 32) and set(np.unique(framed)) == {0, 7}
+        assert (framed[12:20, 16:] == 7).all() and not framed[:, :16].any()
+
+
+def test_a_photo_one_pixel_wide_can_be_marked() -> None:
+    for fit in ("squash", "letterbox"):
+        framing = Framing(32, fit=fit)
+        assert framing.apply(np.zeros((50, 1, 3), np.uint8)).shape == (32, 32, 3)
+        assert framing.undo(np.ones((32, 32)), 1, 50).shape == (50, 1)
+
+
+# --- photos to look at --------------------------------------------------------------------------
+
+
+def test_photos_are_chosen_by_how_they_were_answered(trained) -> None:
+    checkpoint, catalog = trained
+    seen = see(checkpoint, catalog)
+    assert len(seen) == catalog.split_sizes["val"] and seen.photos.max() <= 1
+    np.testing.assert_allclose(seen.probabilities.sum(1), 1, atol=1e-5)
+    right, wrong, unsure = (seen.choose(kind, 5, seed=1) for kind in KINDS)
+    assert (right.answers == right.labels).all() and (wrong.answers != wrong.labels).all()
+    assert len(unsure) == 5 and unsure.confidence.max() <= np.sort(seen.confidence)[4]
+    again = seen.choose("right", 5, seed=1)
+    assert list(again.rows) == list(right.rows)
+    assert np.isnan(seen.box(0)).all()
+    with pytest.raises(RunError, match="known: right, wrong, unsure"):
+        seen.choose("pretty", 5)
+
+
+def test_maps_are_drawn_over_photos(trained) -> None:
+    checkpoint, catalog = trained
+    seen = see(checkpoint, catalog, count=3)
+    maps = heat_maps(Viewer(checkpoint), seen.photos, seen.answers)
+    pixels = [(photo.permute(1, 2, 0) * 255).byte().numpy() for photo in seen.photos]
+    figure = plots.heat_grid(pixels, maps, ["a", "b", "c"], [True, False, True])
+    assert sum(len(ax.images) == 2 for ax in figure.axes) == 3
+    assert len(plots.heat_rows(pixels, {"Grad-CAM": maps, "again": maps}).axes) == 9
+
+
+# --- is a map true? -----------------------------------------------------------------------------
+
+
+def true_and_false() -> dict[str, np.ndarray]:
+    """Maps of `corner` photos that mark what decides, and what does not."""
+    true = np.zeros((2, 32, 32), np.float32)
+    true[:, :8, 24:] = 1
+    true += np.linspace(0, 1e-3, 32, dtype=np.float32)  # no ties, so that the order is ours
+    return {"true": true, "false": true[:, ::-1, ::-1].copy()}
+
+
+@pytest.mark.parametrize("measure", truth.MEASURES)
+def test_a_true_map_beats_a_false_one(measure: str) -> None:
+    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    scores = {
+        name: truth.MEASURES[measure](viewer, corner(), heat, [0, 0])
+        for name, heat in true_and_false().items()
+    }
+    assert scores["true"].shape == (2,)
+    better = scores["true"].mean() - scores["false"].mean()
+    if measure == "increase":  # nothing is likelier than the photo itself here
+        assert better >= 0
+    else:
+        assert better > 0.02 if truth.HIGHER_IS_BETTER[measure] else better < -0.02
+
+
+def test_tables_have_a_row_per_map_and_intervals_around_the_means() -> None:
+    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    maps = true_and_false() | {"edges": truth.baseline_maps(corner(), "edges")}
+    rows = truth.faithfulness(viewer, corner(), maps, [0, 0], ("insertion", "deletion"))
+    assert [row["map"] for row in rows] == ["true", "false", "edges"]
+    for row in rows:
+        low, high = row["insertion_interval"]
+        assert low <= row["insertion"] <= high
+
+
+@pytest.mark.parametrize("name", truth.BASELINES)
+def test_maps_that_know_nothing(name: str) -> None:
+    found = truth.baseline_maps(corner(), name)
+    assert found.shape == (2, 32, 32) and found.min() == 0 and found.max() == 1
+    np.testing.assert_array_equal(found, truth.baseline_maps(corner(), name))
+    if name == "edges":
+        assert found[0, 4:12, 20:28].mean() > 3 * found[0, 20:, :12].mean()
+    with pytest.raises(RunError, match="unknown baseline 'luck'"):
+        truth.baseline_maps(corner(), "luck")
+
+
+def test_energy_and_pointing_by_hand() -> None:
+    maps = np.zeros((2, 4, 4), np.float32)
+    maps[:, 0, 0], maps[0, 3, 3] = 1, 3
+    masks = np.zeros((2, 4, 4), bool)
+    masks[:, :2, :2] = True
+    np.testing.assert_allclose(truth.energy_inside(maps, masks), [0.25, 1])
+    np.testing.assert_allclose(truth.times_area(maps, masks), [1, 4])
+    np.testing.assert_array_equal(truth.points_inside(maps, masks), [0, 1])
+    assert np.isnan(truth.times_area(maps, ~masks & masks)).all()
+
+
+def test_random_layers_change_the_map_of_a_trained_network(trained) -> None:
+    checkpoint, catalog = trained
+    seen = see(checkpoint, catalog)
+    before = {k: v.clone() for k, v in checkpoint.model.state_dict().items()}
+    viewer = Viewer(checkpoint)
+    maps = heat_maps(viewer, seen.photos, seen.answers)
+    correlations, names = [], []
+    for name, network in truth.randomized(checkpoint.model):
+        viewer.network = network.eval()
+        others = heat_maps(viewer, seen.photos, seen.answers)
+        correlations.append(truth.rank_correlation(maps, others).mean())
+        names.append(name)
+    assert names[0] == "head" and names[-1].startswith("body") and len(names) >= 5
+    assert abs(correlations[-1]) < 0.6
+    assert all(torch.equal(v, before[k]) for k, v in checkpoint.model.state_dict().items())
+    np.testing.assert_allclose(truth.rank_correlation(maps, maps), 1)
+    np.testing.assert_allclose(truth.rank_correlation(maps, -maps), -1)
+    assert (truth.rank_correlation(maps, np.ones_like(maps)) == 0).all()
+
+
+def test_hiding_what_decides_costs_and_hiding_the_rest_does_not() -> None:
+    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    photos, labels = corner(4), np.zeros(4, int)
+    bright = np.zeros((4, 32, 32), bool)
+    bright[:, :8, 24:] = True
+    dark = np.zeros((4, 32, 32), bool)
+    dark[:, 20:, :8] = True
+    none = np.zeros((4, 32, 32), bool)
+    table = truth.needs(viewer, photos, labels, {"corner": bright, "rest": dark, "none": none})
+    assert table["hidden"].tolist() == ["corner", "rest"]  # what no photo shows is no row
+    assert table["cost"].tolist() == [1.0, 0.0] and table["whole"].tolist() == [1.0, 1.0]
+    covered = truth.hidden(photos, bright)
+    assert covered[:, :, :8, 24:].std() < 1e-6 and torch.equal(covered[:, :, 8:], photos[:, :, 8:])
