@@ -161,6 +161,9 @@ def evaluate_command(
     views: Annotated[
         bool, typer.Option("--views", help="Score the mean over views, and what it gains.")
     ] = False,
+    maps: Annotated[
+        int, typer.Option(help="Score heat maps of so many photos instead: are they true?")
+    ] = 0,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
     from carlib.catalog import open_catalog
@@ -168,6 +171,12 @@ def evaluate_command(
 
     checkpoint, run = _opened(checkpoint_path)
     catalog = open_catalog(data).with_val()
+    if maps:
+        from carlib.faithfulness import score_maps
+
+        record = score_maps(checkpoint, catalog, split, maps)
+        _print_maps(record, record.write())
+        return
     if views:
         record = evaluate_views(checkpoint, catalog, split)
         gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
@@ -311,6 +320,18 @@ def _print_score(record: Record, path: Path) -> None:
         f"{record.data['photos']} photos; record {path}",
         soft_wrap=True,
     )
+
+
+def _print_maps(record: Record, path: Path) -> None:
+    from rich.console import Console
+
+    names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
+    table = _table(record.name, *names)
+    for row in record.extra["rows"]:
+        table.add_row(row["map"], *(f"{row[name]:.3f}" for name in names[1:]))
+    console = Console()
+    console.print(table)
+    console.print(f"record {path}", soft_wrap=True)
 
 
 def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None) -> None:

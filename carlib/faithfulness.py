@@ -13,19 +13,28 @@ pointing game (Zhang 2018, arXiv:1608.00507); energy (Wang 2020, arXiv:1910.0127
 from __future__ import annotations
 
 import copy
+import io
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scipy.stats import rankdata
 from torch import nn
 
+from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.explain import Viewer
+from carlib.evaluation import scored_data
+from carlib.explain import METHODS, Seen, Viewer, heat_maps, see, target_layer
 from carlib.metrics import bootstrap, interval
+from carlib.records import Checkpoint, Record, command_line
+from carlib.showroom import PARTS, changed_parts, part_mask
 
+ROAD_SHARES = [20, 50, 80]
 STEPS = 20  # in which pixels are taken away or brought back
 BASELINES = ("random", "center", "edges")  # maps that know nothing of the network
 HIGHER_IS_BETTER = {
@@ -97,13 +106,13 @@ def increase(viewer: Viewer, photos: torch.Tensor, maps: np.ndarray, classes: Se
 def road(viewer: Viewer, photos: torch.Tensor, maps: np.ndarray, classes: Sequence[int]):
     """Least minus most relevant first, half of it: pixels are removed so that it leaves no trace.
 
-    Each removed pixel becomes the noisy mean of its neighbors, and 20 to 80 % are removed. Higher
-    is better, and zero is a map that knows nothing.
+    Each removed pixel becomes the noisy mean of its neighbors (seconds per photo), ROAD_SHARES in
+    percent of them. Higher is better, and zero is a map that knows nothing.
     """
     from pytorch_grad_cam.metrics.road import ROADCombined
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 
-    combined = ROADCombined(percentiles=[20, 40, 60, 80])
+    combined = ROADCombined(percentiles=ROAD_SHARES)
     found = []
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of the noise
@@ -196,6 +205,22 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.where(norms > 0, product / np.maximum(norms, 1e-8), 0.0)
 
 
+def sanity(
+    checkpoint: Checkpoint, photos: torch.Tensor, maps: np.ndarray, classes: Sequence[int]
+) -> list[dict[str, object]]:
+    """Rank correlation of Grad-CAM's maps with those of ever more random networks, a row each.
+
+    A map that stays the same when the network forgets all it knew does not show what it knew.
+    """
+    rows = []
+    for name, network in randomized(checkpoint.model):
+        viewer = Viewer(replace(checkpoint, model=network))
+        others = heat_maps(viewer, photos, classes)
+        rows.append({"random_from": name} | with_interval(
+            "correlation", rank_correlation(maps, others)))  # fmt: skip
+    return rows
+
+
 # --- what the network needs ----------------------------------------------------------------------
 
 
@@ -231,6 +256,115 @@ def needs(
         row |= {"whole": float(right[shows].mean()), "without": float(without.mean())}
         rows.append(row | with_interval("cost", right[shows] - without))
     return pd.DataFrame(rows)
+
+
+# --- masks of what is known ----------------------------------------------------------------------
+
+
+def box_masks(seen: Seen, catalog: Catalog) -> np.ndarray:
+    """Where the car is, by its box, in the framed photos: (photos, side, side) bool.
+
+    Empty where the box is unknown.
+    """
+    framing, masks = replace(seen.framing, size=seen.photos.shape[-1]), []
+    for number, path in enumerate(seen.table["path"]):
+        width, height = Image.open(io.BytesIO(catalog.source.read(path))).size
+        whole, box = np.zeros((height, width), np.uint8), seen.box(number)
+        if not np.isnan(box).any():
+            x1, y1, x2, y2 = (round(value) for value in box)
+            whole[max(y1, 0) : y2, max(x1, 0) : x2] = 1
+        masks.append(framing.apply_to_mask(whole, box) > 0)
+    return np.stack(masks)
+
+
+def part_masks(seen: Seen, catalog: Catalog) -> np.ndarray:
+    """Part ids of drawn cars in the framed photos: (photos, side, side) uint8, as `PARTS` names."""
+    framing = replace(seen.framing, size=seen.photos.shape[-1])
+    return np.stack(
+        [framing.apply_to_mask(part_mask(catalog, row), seen.box(number))
+         for number, row in enumerate(seen.rows)]
+    )  # fmt: skip
+
+
+def changed_masks(seen: Seen, parts: np.ndarray) -> np.ndarray:
+    """The parts in which the two years of each photo's model differ: (photos, side, side) bool."""
+    masks = []
+    for ids, (_, row) in zip(parts, seen.table.iterrows(), strict=True):
+        wanted = [PARTS.index(name) for name in changed_parts(row["make"], row["model"])]
+        masks.append(np.isin(ids, wanted))
+    return np.stack(masks)
+
+
+# --- a network's record --------------------------------------------------------------------------
+
+
+def score_maps(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    split: str = "val",
+    count: int = 100,
+    methods: Sequence[str] = tuple(METHODS),
+    measures: Sequence[str] = tuple(MEASURES),
+    seed: int = 0,
+) -> Record:
+    """Whether a network's heat maps can be believed; the record is not written.
+
+    `count` photos drawn by seed, the answered class explained, by every method and every baseline.
+    Rows of the record: the measures, and where boxes or parts are known the share of the map inside
+    over the share of the area. Beside them: what random layers do to the map, and on drawn cars
+    what hiding the background, the car, the badge or the grille costs.
+    """
+    viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, split, count, seed)
+    maps, seconds = {}, {}
+    for method in methods:
+        started = time.perf_counter()
+        maps[method] = heat_maps(viewer, seen.photos, seen.answers, method)
+        seconds[method] = time.perf_counter() - started
+    maps |= {name: baseline_maps(seen.photos, name, seed) for name in BASELINES}
+    rows = faithfulness(viewer, seen.photos, maps, seen.answers, measures)
+    known, hidden_parts = _known_masks(seen, catalog)
+    for row in rows:
+        for name, masks in known.items():
+            shows = masks.any((1, 2))
+            own = maps[row["map"]][shows], masks[shows]
+            row |= with_interval(f"times_{name}_area", times_area(*own))
+            row |= with_interval(f"points_in_{name}", points_inside(*own))
+    chosen, first = checkpoint.recipe, methods[0]
+    needed = needs(viewer, seen.photos, seen.labels, hidden_parts) if hidden_parts else None
+    return Record(
+        kind="maps",
+        name=f"maps-{catalog.name}-{chosen.name}-seed{chosen.seed}",
+        data=scored_data(catalog, split, len(seen)),
+        metrics={"accuracy": float((seen.answers == seen.labels).mean())}
+        | {name: value for name, value in rows[0].items() if name != "map"},
+        recipe=asdict(chosen),
+        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        extra={
+            "explained": first,  # by which method the metrics are
+            "layer": target_layer(viewer.network, viewer.size, viewer.channels).name,
+            "rows": rows,
+            "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers),
+            "needs": [] if needed is None else needed.to_dict(orient="records"),
+            "area": {name: float(masks.mean()) for name, masks in known.items()},
+        },
+        timing={f"{name} seconds": value for name, value in seconds.items()},
+        command=command_line(),
+    )
+
+
+def _known_masks(seen: Seen, catalog: Catalog) -> tuple[dict, dict]:
+    """Masks in which a map should lie, and masks of what is hidden to see what is needed."""
+    known, hide = {}, {}
+    boxes = box_masks(seen, catalog)
+    if 0 < boxes.mean() < 0.9:  # photos that are cut to the car say nothing about finding it
+        known["box"] = boxes
+    if catalog.name == "showroom":
+        parts = part_masks(seen, catalog)
+        changed = changed_masks(seen, parts)
+        known |= {"car": parts > 0, "changed_part": changed}
+        hide = {"background": parts == 0, "car": parts > 0, "changed parts": changed}
+        hide |= {name: parts == PARTS.index(name) for name in PARTS[1:]}
+    return known, hide
 
 
 # --- shared --------------------------------------------------------------------------------------
