@@ -29,6 +29,12 @@ from carlib.results import (
 )
 from carlib.training import load_or_train
 
+SHOWN = {  # columns of a study that a table has room for
+    "imbalance": ("factor", "objective", "balanced_accuracy", "balanced_accuracy_sd",
+                  "head_accuracy", "medium_accuracy", "tail_accuracy"),
+    "unknown": ("score", "auroc", "auroc_interval", "fpr95"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -196,7 +202,8 @@ def studies(question: str) -> pd.DataFrame:
     rows = [{"network": r.recipe["name"]} | line for r in found for line in r.extra["rows"]]
     if not rows:
         return pd.DataFrame({question: ["not run"]})
-    return pd.DataFrame(rows).set_index("network").round(3)
+    table = pd.DataFrame(rows).set_index("network")
+    return table[[name for name in SHOWN[question] if name in table]].round(3)
 
 
 def full_scale_data() -> pd.DataFrame:
