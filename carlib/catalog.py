@@ -130,7 +130,7 @@ class Catalog:
     @property
     def labels(self) -> np.ndarray:
         """Labels as int64 (n,), -1 where unknown."""
-        return self.table["label"].to_numpy(np.int64, na_value=-1)
+        return labels_of(self.table)
 
     @property
     def split_sizes(self) -> dict[str, int]:
@@ -332,6 +332,16 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
     for word in (word for word in words if word in TARGETS):
         catalog = catalog.by(word)
     return catalog
+
+
+def labels_of(table: pd.DataFrame) -> np.ndarray:
+    """Labels int64 (rows,) of a catalog's rows, −1 where unknown."""
+    return table["label"].to_numpy(np.int64, na_value=-1)
+
+
+def boxes_of(table: pd.DataFrame) -> np.ndarray:
+    """Boxes float64 (rows, 4) of a catalog's rows as x1, y1, x2, y2, NaN where unknown."""
+    return table[["x1", "y1", "x2", "y2"]].astype("Float64").to_numpy(float, na_value=np.nan)
 
 
 def photo_stem(path: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from carlib.catalog import Catalog
+from carlib.catalog import Catalog, labels_of
 from carlib.errors import RunError
 from carlib.evaluation import features_of
 from carlib.photos import Framing, PhotoStore
@@ -43,7 +43,7 @@ class Embeddings:
     @property
     def labels(self) -> np.ndarray:
         """Labels int64 (photos,), −1 where unknown."""
-        return self.table["label"].to_numpy(np.int64, na_value=-1)
+        return labels_of(self.table)
 
     @property
     def paths(self) -> np.ndarray:

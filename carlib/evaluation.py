@@ -17,7 +17,7 @@ from carlib.errors import RunError
 from carlib.features import pooled_features, says_the_same
 from carlib.loading import scoring_photos
 from carlib.metrics import group_accuracy, per_class, score
-from carlib.photos import Framing, PhotoStore
+from carlib.photos import PhotoStore
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
 from carlib.sampling import long_tail
@@ -121,9 +121,8 @@ def _ready(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool)
     """Network on its device, photos, their positions and what normalizes them."""
     chosen = checkpoint.recipe
     part = catalog.select(split)
-    framing = Framing(chosen.kept_size, chosen.crop, chosen.margin, chosen.fit)
     # The catalog with all splits is what training decoded: the store is then there already.
-    store = PhotoStore.open(catalog, framing, progress)
+    store = PhotoStore.open(catalog, chosen.framing, progress)
     positions = store.positions(split)
     if not len(positions):
         first = next(iter(store.left_out.values()), "it is empty")

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from carlib.augment import Normalize
-from carlib.catalog import Catalog
+from carlib.catalog import Catalog, boxes_of, labels_of
 from carlib.errors import RunError
 from carlib.loading import scoring_photos
 from carlib.models import Classifier
@@ -234,7 +234,7 @@ class Seen:
 
     @property
     def labels(self) -> np.ndarray:
-        return self.table["label"].to_numpy(np.int64, na_value=-1)
+        return labels_of(self.table)
 
     @property
     def answers(self) -> np.ndarray:
@@ -248,8 +248,7 @@ class Seen:
 
     def box(self, number: int) -> tuple[float, ...]:
         """The car's box, NaN where unknown."""
-        box = self.table[["x1", "y1", "x2", "y2"]].iloc[number]
-        return tuple(box.astype("Float64").to_numpy(float, na_value=np.nan))
+        return tuple(boxes_of(self.table.iloc[[number]])[0])
 
     def select(self, which: np.ndarray) -> Seen:
         """The photos at some positions, or those where a boolean mask is true."""
@@ -287,8 +286,7 @@ def see(
     """
     checkpoint.check_classes(catalog)
     chosen, viewer = checkpoint.recipe, Viewer(checkpoint)
-    framing = Framing(chosen.kept_size, chosen.crop, chosen.margin, chosen.fit)
-    store = PhotoStore.open(catalog, framing, progress)
+    store = PhotoStore.open(catalog, chosen.framing, progress)
     positions = store.positions(split)
     if count:
         drawn = np.random.default_rng(seed).permutation(len(positions))[:count]
@@ -300,4 +298,4 @@ def see(
     rows = store.rows[positions]
     table = catalog.table.iloc[rows].reset_index(drop=True)
     photos, chances = (torch.cat(side) for side in zip(*parts, strict=True))
-    return Seen(photos, table, rows, chances.numpy(), catalog.class_names, framing)
+    return Seen(photos, table, rows, chances.numpy(), catalog.class_names, chosen.framing)

@@ -230,11 +230,9 @@ def hidden(photos: torch.Tensor, masks: np.ndarray) -> torch.Tensor:
     return torch.where(cover, _grey(photos), photos)
 
 
-@torch.no_grad()
 def hits(viewer: Viewer, photos: torch.Tensor, labels: np.ndarray) -> np.ndarray:
     """1 where the answer is right, else 0, (photos,)."""
-    answers = [viewer(part.to(viewer.device)).argmax(1).cpu() for part in photos.split(BATCH)]
-    return (torch.cat(answers).numpy() == labels).astype(float)
+    return (_chances(viewer, photos).argmax(1) == labels).astype(float)
 
 
 def needs(
@@ -388,10 +386,16 @@ def _whole_and_masked(viewer, photos, maps, classes) -> tuple[np.ndarray, np.nda
     return _probabilities(viewer, photos, classes), _probabilities(viewer, masked, classes)
 
 
-@torch.no_grad()
 def _probabilities(viewer: Viewer, photos: torch.Tensor, classes: Sequence[int]) -> np.ndarray:
-    chances = [viewer(part.to(viewer.device)).softmax(1).cpu() for part in photos.split(BATCH)]
-    return torch.cat(chances).numpy()[np.arange(len(photos)), np.asarray(classes, int)]
+    """Of the class explained, (photos,)."""
+    return _chances(viewer, photos)[np.arange(len(photos)), np.asarray(classes, int)]
+
+
+@torch.no_grad()
+def _chances(viewer: Viewer, photos: torch.Tensor) -> np.ndarray:
+    """Probabilities (photos, classes)."""
+    parts = [viewer(part.to(viewer.device)).softmax(1).cpu() for part in photos.split(BATCH)]
+    return torch.cat(parts).numpy()
 
 
 def _grey(photos: torch.Tensor) -> torch.Tensor:

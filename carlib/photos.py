@@ -22,7 +22,7 @@ from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from carlib.catalog import Catalog
+from carlib.catalog import Catalog, boxes_of
 from carlib.errors import DataError, PhotoError
 from carlib.paths import cache_root
 
@@ -250,9 +250,7 @@ def _framed(
 ) -> Iterator[np.ndarray | PhotoError]:
     """Decode in threads (Pillow and OpenCV release the lock), in the order of the rows."""
     paths = catalog.table["path"].tolist()
-    boxes = (
-        catalog.table[["x1", "y1", "x2", "y2"]].astype("Float64").to_numpy(float, na_value=np.nan)
-    )
+    boxes = boxes_of(catalog.table)
 
     def frame(row: int) -> np.ndarray | PhotoError:
         try:

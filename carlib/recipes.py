@@ -17,6 +17,7 @@ from carlib.backbones import BACKBONES, HEADS
 from carlib.errors import RecipeError
 from carlib.losses import LOSSES, METRIC_LOSSES
 from carlib.models import MODELS
+from carlib.photos import Framing
 from carlib.plans import parse_plan, rescaled
 from carlib.sampling import SAMPLERS
 
@@ -154,6 +155,11 @@ class Recipe:
     def kept_size(self) -> int:
         """Side at which photos are kept decoded, pixels."""
         return self.store_size or max(self.size, self.scored_size)
+
+    @property
+    def framing(self) -> Framing:
+        """How photos are cut and kept decoded."""
+        return Framing(self.kept_size, self.crop, self.margin, self.fit)
 
     def size_at(self, epoch: int) -> int:
         """Side of the training photos in an epoch (0-based): grows in steps of 16 pixels."""

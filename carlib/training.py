@@ -30,7 +30,7 @@ from carlib.loading import keep_freed_memory, make_loader, set_seed
 from carlib.losses import make_loss, make_metric_loss
 from carlib.metrics import quick_metrics, quick_retrieval
 from carlib.models import count_parameters
-from carlib.photos import Framing, PhotoStore
+from carlib.photos import PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
 from carlib.recipes import Recipe
 from carlib.records import (
@@ -145,10 +145,7 @@ class Trainer:
         self.show = progress and accelerator.is_main_process
         self.accelerator, self.device = accelerator, accelerator.device
         keep_freed_memory(self.device)
-        framing = Framing(
-            self.recipe.kept_size, self.recipe.crop, self.recipe.margin, self.recipe.fit
-        )
-        self.store = PhotoStore.open(catalog, framing, progress)
+        self.store = PhotoStore.open(catalog, self.recipe.framing, progress)
         self.used = self.store.positions("train")
         self.held_out = self.store.positions("val")
         for split, positions in (("train", self.used), ("val", self.held_out)):

@@ -227,12 +227,12 @@ class Trial:
             return cls._official(checkpoint, catalog, progress)
         others = catalog.unseen_classes(len(checkpoint.class_names))
         points = embed(checkpoint, others, progress=progress)
-        fit, score = (others.select_classes(range(side, others.num_classes, 2)) for side in (0, 1))
+        there = _readable(others, points)
+        fit, score = (there.select_classes(range(side, there.num_classes, 2)) for side in (0, 1))
         levels = LEVELS if _shared_makes(score) else LEVELS[:-1]
         scored = {level: _lists(score, level) for level in levels}
-        photos = sum(others.labels % 2)
         return cls(points, _lists(fit, "medium"), scored,
-                   scored_data(others, "unseen", int(photos)), f"{LISTS} of each")  # fmt: skip
+                   scored_data(others, "unseen", len(score)), f"{LISTS} of each")  # fmt: skip
 
     @classmethod
     def _official(cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool) -> Trial:
@@ -256,7 +256,8 @@ class Trial:
             for level, pairs in listed.items()
         }
         absent = sum(len(listed[level]) - len(scored[level]) for level in LEVELS)
-        return cls(points, _lists(catalog.select("val"), "medium"), scored,
+        fit = _readable(catalog.select("val"), points)
+        return cls(points, _lists(fit, "medium"), scored,
                    scored_data(catalog, "test", len(test)), "official", absent)  # fmt: skip
 
 
@@ -266,6 +267,11 @@ def has_trial(checkpoint: Checkpoint, catalog: Catalog) -> bool:
         return checkpoint.class_names == catalog.class_names
     left = catalog.num_classes - len(checkpoint.class_names)
     return left >= 4 and checkpoint.learned_a_part(catalog)
+
+
+def _readable(catalog: Catalog, points: Embeddings) -> Catalog:
+    """The photos of a catalog that have an embedding; the others could not be read."""
+    return catalog.select(catalog.table["path"].isin(points.paths).to_numpy(bool))
 
 
 def _shared_makes(catalog: Catalog) -> bool:

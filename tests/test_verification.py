@@ -252,6 +252,17 @@ def test_a_listed_photo_that_is_absent_is_counted_and_its_pairs_left_out(drawn, 
     assert extra["pairs_left_out"] >= len(pairs) - left
 
 
+def test_a_photo_that_cannot_be_read_is_in_no_pair(drawn, tmp_path) -> None:
+    tree = shutil.copytree(drawn, tmp_path / "tree")
+    whole = open_catalog(tree).with_val()
+    absent = whole.unseen_classes(12).table["path"][0]
+    (tree / absent).unlink()
+    checkpoint = Checkpoint.begin(siamese(), whole.select_classes(range(12)))
+    trial = Trial.of(checkpoint, whole, progress=False)
+    paired = pd.concat([trial.fitting, *trial.scored.values()])
+    assert absent not in set(paired["a"]) | set(paired["b"])
+
+
 def test_classes_that_were_not_learned_fit_and_are_scored_apart() -> None:
     catalog = open_catalog("showroom").with_val().select_classes(range(0, 48, 2))
     checkpoint = Checkpoint.begin(siamese(), catalog.select_classes(range(12)))
