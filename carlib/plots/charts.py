@@ -1,13 +1,8 @@
-"""Pictures of data, training and results, in one style.
-
-Every function takes data and gives a matplotlib `Figure`; none saves, shows or reads a file. The
-colors are Okabe and Ito's, which the color-blind can tell apart; line styles and hatches repeat
-what the color says, for readers in grey.
-"""
+"""Charts of data, training, pairs and results: tables and arrays in, figures out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -17,166 +12,19 @@ from matplotlib.figure import Figure
 
 from carlib.catalog import Catalog
 from carlib.metrics import confused_pairs, confusion
-from carlib.photos import decode_photo
-
-BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
-)  # fmt: skip
-COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
-STYLE = {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "svg.hashsalt": "carlib",
-}
-
-
-def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in our style, and close the figure so that a notebook shows it once."""
-
-    def drawn(*args, **options) -> Figure:
-        with plt.rc_context(STYLE):
-            figure = draw(*args, **options)
-        plt.close(figure)
-        return figure
-
-    drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
-    return drawn
-
-
-# --- photos -------------------------------------------------------------------------------------
-
-
-@styled
-def montage(
-    photos: Sequence[np.ndarray],
-    titles: Sequence[str] | None = None,
-    columns: int = 6,
-    colors: Sequence[str] | None = None,
-    side: float = 1.3,
-) -> Figure:
-    """A grid of photos (height, width, 3) uint8, each with an optional title and its color."""
-    rows = -(-len(photos) // columns)
-    height = side * (1.0 if titles is None else 1.2)
-    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, height * rows))
-    for ax in np.atleast_1d(axes).flat:
-        ax.axis("off")
-    for number, (ax, photo) in enumerate(zip(np.atleast_1d(axes).flat, photos, strict=False)):
-        ax.imshow(photo)
-        if titles is not None:
-            color = colors[number] if colors is not None else BLACK
-            ax.set_title(titles[number], fontsize=7, loc="center", color=color, wrap=True)
-    return figure
-
-
-def catalog_montage(
-    catalog: Catalog,
-    rows: Sequence[int],
-    columns: int = 6,
-    subtitles: Sequence[str] | None = None,
-    **options,
-) -> Figure:
-    """A grid of photos of a catalog, titled by class, with a second title each if given."""
-    table = catalog.table.iloc[list(rows)]
-    photos = [decode_photo(catalog.source.read(path), path) for path in table["path"]]
-    titles = [short_name(name) for name in table["class_name"]]
-    if subtitles is not None:
-        pairs = zip(titles, map(short_name, subtitles), strict=True)
-        titles = [f"{title}\n{below}" for title, below in pairs]
-    return montage(photos, titles, columns, **options)
-
-
-@styled
-def neighbors(
-    catalog: Catalog, queries: pd.DataFrame, found: Sequence[pd.DataFrame], side: float = 1.2
-) -> Figure:
-    """A row per query: its photo, then its neighbors, nearest first.
-
-    Tables have the columns of a catalog. Neighbors of the query's class are framed green with a
-    solid line, others red with a dashed one; those may carry a `similarity`.
-    """
-    columns = 1 + max(len(rows) for rows in found)
-    size = (side * columns, 1.3 * side * len(queries))
-    figure, axes = plt.subplots(len(queries), columns, figsize=size, squeeze=False)
-    for (_, asked), rows, line in zip(queries.iterrows(), found, axes, strict=True):
-        for ax in line:
-            ax.axis("off")
-        _framed(line[0], catalog, asked, BLACK, "-")
-        for (_, row), ax in zip(rows.iterrows(), line[1:], strict=False):
-            right = row["label"] == asked["label"]
-            _framed(ax, catalog, row, GREEN if right else RED, "-" if right else "--")
-            if "similarity" in row:
-                ax.set_xlabel(f"{row['similarity']:.2f}", fontsize=7, labelpad=1)
-    return figure
-
-
-def _framed(ax: plt.Axes, catalog: Catalog, row: pd.Series, color: str, line: str) -> None:
-    """One photo of a catalog in a colored frame, its class above."""
-    ax.imshow(decode_photo(catalog.source.read(row["path"]), row["path"]))
-    ax.axis("on")
-    ax.grid(visible=False)
-    ax.set(xticks=[], yticks=[])
-    ax.set_title(short_name(row["class_name"]), fontsize=6, loc="center", color=color)
-    for spine in ax.spines.values():
-        spine.set(visible=True, color=color, linewidth=2, linestyle=line)
-
-
-@styled
-def class_map(points: pd.DataFrame, names: int = 24) -> Figure:
-    """Classes in the plane, a color and a marker per body; some of them named.
-
-    `points` is what `carlib.retrieval.class_map` gives.
-    """
-    figure, ax = plt.subplots(figsize=(7, 5))
-    bodies = points["body"].fillna("unknown").value_counts().index
-    styles = zip(bodies, cycle(COLORS), cycle("os^Dv<>Pp*X"), strict=False)
-    for body, color, marker in styles:
-        own = points[points["body"].fillna("unknown") == body]
-        ax.scatter(own["x"], own["y"], color=color, marker=marker, s=18, label=body)
-    step = max(1, len(points) // names)
-    for _, row in points[::step].iterrows():
-        ax.annotate(short_name(row["class_name"], 40), (row["x"], row["y"]), fontsize=5,
-                    xytext=(3, 2), textcoords="offset points")  # fmt: skip
-    ax.set(xticks=[], yticks=[], title="Classes that look alike lie side by side")
-    ax.grid(visible=False)
-    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-def short_name(name: str, width: int = 22) -> str:
-    """A class name broken into lines of about `width` characters."""
-    lines: list[str] = [""]
-    for word in str(name).split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
-
-
-@styled
-def augmentations(photo: np.ndarray, draws: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """One row per preset: the photo as it is, then some draws of the preset."""
-    columns = 1 + max(len(row) for row in draws.values())
-    figure, axes = plt.subplots(len(draws), columns, figsize=(1.3 * columns, 1.35 * len(draws)))
-    for (name, row), line in zip(draws.items(), np.atleast_2d(axes), strict=True):
-        for ax in line:
-            ax.axis("off")
-        for ax, image in zip(line, [photo, *row], strict=False):
-            ax.imshow(image)
-        line[0].set_title(name, loc="center")
-    return figure
-
+from carlib.plots.style import (
+    BLACK,
+    BLUE,
+    COLORS,
+    GREEN,
+    HATCHES,
+    LINES,
+    ORANGE,
+    RED,
+    SKY,
+    short_name,
+    styled,
+)
 
 # --- data ---------------------------------------------------------------------------------------
 
@@ -233,6 +81,28 @@ def size_and_aspect(sizes: pd.DataFrame) -> Figure:
     right.hist(sizes["width"] / sizes["height"], bins=40, color=ORANGE)
     right.axvline(1, color=BLACK, lw=0.8, ls="--")
     right.set(xlabel="width ÷ height", ylabel="photos", title="Aspect (dashed: square)")
+    return figure
+
+
+@styled
+def class_map(points: pd.DataFrame, names: int = 24) -> Figure:
+    """Classes in the plane, a color and a marker per body; some of them named.
+
+    `points` is what `carlib.retrieval.class_map` gives.
+    """
+    figure, ax = plt.subplots(figsize=(7, 5))
+    bodies = points["body"].fillna("unknown").value_counts().index
+    styles = zip(bodies, cycle(COLORS), cycle("os^Dv<>Pp*X"), strict=False)
+    for body, color, marker in styles:
+        own = points[points["body"].fillna("unknown") == body]
+        ax.scatter(own["x"], own["y"], color=color, marker=marker, s=18, label=body)
+    step = max(1, len(points) // names)
+    for _, row in points[::step].iterrows():
+        ax.annotate(short_name(row["class_name"], 40), (row["x"], row["y"]), fontsize=5,
+                    xytext=(3, 2), textcoords="offset points")  # fmt: skip
+    ax.set(xticks=[], yticks=[], title="Classes that look alike lie side by side")
+    ax.grid(visible=False)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -351,80 +221,6 @@ def similarity_histograms(
     axes[0][0].set_ylabel("pairs")
     axes[0][0].legend(fontsize=7)
     return figure
-
-
-@styled
-def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, side: float = 1.2) -> Figure:
-    """Pairs of photos, two beside each other, framed green where they show one model.
-
-    `pairs` has columns `a`, `b`, `same`, and `similarity` if known.
-    """
-    table = catalog.table.set_index("path").assign(path=lambda rows: rows.index)
-    lines = -(-len(pairs) // columns)
-    figure, axes = plt.subplots(lines, 2 * columns, squeeze=False,
-                                figsize=(2 * side * columns, 1.35 * side * lines))  # fmt: skip
-    for ax in axes.flat:
-        ax.axis("off")
-    for (_, pair), (left, right) in zip(pairs.iterrows(), axes.reshape(-1, 2), strict=False):
-        color, line = (GREEN, "-") if pair["same"] else (RED, "--")
-        for ax, end in ((left, "a"), (right, "b")):
-            _framed(ax, catalog, table.loc[pair[end]], color, line)
-        if "similarity" in pairs:
-            left.set_xlabel(f"similarity {pair['similarity']:.2f}", fontsize=7, labelpad=1)
-    return figure
-
-
-# --- heat maps ----------------------------------------------------------------------------------
-
-
-@styled
-def heat_grid(
-    photos: Sequence[np.ndarray],
-    maps: Sequence[np.ndarray],
-    titles: Sequence[str] | None = None,
-    right: Sequence[bool] | None = None,
-    columns: int = 4,
-    side: float = 1.7,
-) -> Figure:
-    """Maps (height, width) in 0…1 over their photos (height, width, 3) uint8, laid on each other.
-
-    Titles are green where `right`, red where not.
-    """
-    rows = -(-len(photos) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, 1.3 * side * rows),
-                                squeeze=False)  # fmt: skip
-    for ax in axes.flat:
-        ax.axis("off")
-    for number, (ax, photo, heat) in enumerate(zip(axes.flat, photos, maps, strict=False)):
-        _lay_heat(ax, photo, heat)
-        if titles is not None:
-            color = BLACK if right is None else GREEN if right[number] else RED
-            ax.set_title(titles[number], fontsize=6, loc="center", color=color)
-    return figure
-
-
-@styled
-def heat_rows(
-    photos: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], side: float = 1.3
-) -> Figure:
-    """A row per photo: as it is, then under each named set of maps, for comparison."""
-    figure, axes = plt.subplots(len(photos), 1 + len(maps), squeeze=False,
-                                figsize=(side * (1 + len(maps)), side * len(photos)))  # fmt: skip
-    for number, (photo, line) in enumerate(zip(photos, axes, strict=True)):
-        for ax in line:
-            ax.axis("off")
-        line[0].imshow(photo)
-        for ax, (name, own) in zip(line[1:], maps.items(), strict=True):
-            _lay_heat(ax, photo, own[number])
-            if not number:
-                ax.set_title(name, fontsize=7, loc="center")
-    return figure
-
-
-def _lay_heat(ax: plt.Axes, photo: np.ndarray, heat: np.ndarray) -> None:
-    """The photo in grey, so that all color is the map's; the more marked, the less transparent."""
-    ax.imshow(photo.mean(2), cmap="gray", vmin=0, vmax=255)
-    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
 
 
 # --- results ------------------------------------------------------------------------------------

@@ -1,0 +1,49 @@
+# ruff: noqa: F401 (a package of figures, offered under one name)
+"""Pictures of data, training and results, in one style.
+
+Every function takes data and gives a matplotlib `Figure`; none saves, shows or writes a file.
+"""
+
+from carlib.plots.charts import (
+    bar_counts,
+    bars_with_intervals,
+    best_classes,
+    class_histogram,
+    class_map,
+    compare_curves,
+    confused_chart,
+    confusion_chart,
+    counts_chart,
+    coverage,
+    curves,
+    lines,
+    reliability_diagram,
+    roc_curves,
+    similarity_histograms,
+    size_and_aspect,
+)
+from carlib.plots.pictures import (
+    augmentations,
+    catalog_montage,
+    heat_grid,
+    heat_rows,
+    montage,
+    neighbors,
+    pair_rows,
+)
+from carlib.plots.style import (
+    BLACK,
+    BLUE,
+    COLORS,
+    GREEN,
+    HATCHES,
+    LINES,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    STYLE,
+    YELLOW,
+    short_name,
+    styled,
+)

@@ -1,0 +1,176 @@
+"""Pictures of cars: grids of photos, neighbors, pairs and heat maps laid over them.
+
+Photos are read from a catalog or given as (height, width, 3) uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from carlib.catalog import Catalog
+from carlib.photos import decode_photo
+from carlib.plots.style import BLACK, GREEN, RED, short_name, styled
+
+
+@styled
+def montage(
+    photos: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    columns: int = 6,
+    colors: Sequence[str] | None = None,
+    side: float = 1.3,
+) -> Figure:
+    """A grid of photos (height, width, 3) uint8, each with an optional title and its color."""
+    rows = -(-len(photos) // columns)
+    height = side * (1.0 if titles is None else 1.2)
+    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, height * rows))
+    for ax in np.atleast_1d(axes).flat:
+        ax.axis("off")
+    for number, (ax, photo) in enumerate(zip(np.atleast_1d(axes).flat, photos, strict=False)):
+        ax.imshow(photo)
+        if titles is not None:
+            color = colors[number] if colors is not None else BLACK
+            ax.set_title(titles[number], fontsize=7, loc="center", color=color, wrap=True)
+    return figure
+
+
+def catalog_montage(
+    catalog: Catalog,
+    rows: Sequence[int],
+    columns: int = 6,
+    subtitles: Sequence[str] | None = None,
+    **options,
+) -> Figure:
+    """A grid of photos of a catalog, titled by class, with a second title each if given."""
+    table = catalog.table.iloc[list(rows)]
+    photos = [decode_photo(catalog.source.read(path), path) for path in table["path"]]
+    titles = [short_name(name) for name in table["class_name"]]
+    if subtitles is not None:
+        pairs = zip(titles, map(short_name, subtitles), strict=True)
+        titles = [f"{title}\n{below}" for title, below in pairs]
+    return montage(photos, titles, columns, **options)
+
+
+@styled
+def neighbors(
+    catalog: Catalog, queries: pd.DataFrame, found: Sequence[pd.DataFrame], side: float = 1.2
+) -> Figure:
+    """A row per query: its photo, then its neighbors, nearest first.
+
+    Tables have the columns of a catalog. Neighbors of the query's class are framed green with a
+    solid line, others red with a dashed one; those may carry a `similarity`.
+    """
+    columns = 1 + max(len(rows) for rows in found)
+    size = (side * columns, 1.3 * side * len(queries))
+    figure, axes = plt.subplots(len(queries), columns, figsize=size, squeeze=False)
+    for (_, asked), rows, line in zip(queries.iterrows(), found, axes, strict=True):
+        for ax in line:
+            ax.axis("off")
+        _framed(line[0], catalog, asked, BLACK, "-")
+        for (_, row), ax in zip(rows.iterrows(), line[1:], strict=False):
+            right = row["label"] == asked["label"]
+            _framed(ax, catalog, row, GREEN if right else RED, "-" if right else "--")
+            if "similarity" in row:
+                ax.set_xlabel(f"{row['similarity']:.2f}", fontsize=7, labelpad=1)
+    return figure
+
+
+def _framed(ax: plt.Axes, catalog: Catalog, row: pd.Series, color: str, line: str) -> None:
+    """One photo of a catalog in a colored frame, its class above."""
+    ax.imshow(decode_photo(catalog.source.read(row["path"]), row["path"]))
+    ax.axis("on")
+    ax.grid(visible=False)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(short_name(row["class_name"]), fontsize=6, loc="center", color=color)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=color, linewidth=2, linestyle=line)
+
+
+@styled
+def augmentations(photo: np.ndarray, draws: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """One row per preset: the photo as it is, then some draws of the preset."""
+    columns = 1 + max(len(row) for row in draws.values())
+    figure, axes = plt.subplots(len(draws), columns, figsize=(1.3 * columns, 1.35 * len(draws)))
+    for (name, row), line in zip(draws.items(), np.atleast_2d(axes), strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image in zip(line, [photo, *row], strict=False):
+            ax.imshow(image)
+        line[0].set_title(name, loc="center")
+    return figure
+
+
+@styled
+def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, side: float = 1.2) -> Figure:
+    """Pairs of photos, two beside each other, framed green where they show one model.
+
+    `pairs` has columns `a`, `b`, `same`, and `similarity` if known.
+    """
+    table = catalog.table.set_index("path").assign(path=lambda rows: rows.index)
+    lines = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(lines, 2 * columns, squeeze=False,
+                                figsize=(2 * side * columns, 1.35 * side * lines))  # fmt: skip
+    for ax in axes.flat:
+        ax.axis("off")
+    for (_, pair), (left, right) in zip(pairs.iterrows(), axes.reshape(-1, 2), strict=False):
+        color, line = (GREEN, "-") if pair["same"] else (RED, "--")
+        for ax, end in ((left, "a"), (right, "b")):
+            _framed(ax, catalog, table.loc[pair[end]], color, line)
+        if "similarity" in pairs:
+            left.set_xlabel(f"similarity {pair['similarity']:.2f}", fontsize=7, labelpad=1)
+    return figure
+
+
+@styled
+def heat_grid(
+    photos: Sequence[np.ndarray],
+    maps: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    right: Sequence[bool] | None = None,
+    columns: int = 4,
+    side: float = 1.7,
+) -> Figure:
+    """Maps (height, width) in 0…1 over their photos (height, width, 3) uint8, laid on each other.
+
+    Titles are green where `right`, red where not.
+    """
+    rows = -(-len(photos) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, 1.3 * side * rows),
+                                squeeze=False)  # fmt: skip
+    for ax in axes.flat:
+        ax.axis("off")
+    for number, (ax, photo, heat) in enumerate(zip(axes.flat, photos, maps, strict=False)):
+        _lay_heat(ax, photo, heat)
+        if titles is not None:
+            color = BLACK if right is None else GREEN if right[number] else RED
+            ax.set_title(titles[number], fontsize=6, loc="center", color=color)
+    return figure
+
+
+@styled
+def heat_rows(
+    photos: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], side: float = 1.3
+) -> Figure:
+    """A row per photo: as it is, then under each named set of maps, for comparison."""
+    figure, axes = plt.subplots(len(photos), 1 + len(maps), squeeze=False,
+                                figsize=(side * (1 + len(maps)), side * len(photos)))  # fmt: skip
+    for number, (photo, line) in enumerate(zip(photos, axes, strict=True)):
+        for ax in line:
+            ax.axis("off")
+        line[0].imshow(photo)
+        for ax, (name, own) in zip(line[1:], maps.items(), strict=True):
+            _lay_heat(ax, photo, own[number])
+            if not number:
+                ax.set_title(name, fontsize=7, loc="center")
+    return figure
+
+
+def _lay_heat(ax: plt.Axes, photo: np.ndarray, heat: np.ndarray) -> None:
+    """The photo in grey, so that all color is the map's; the more marked, the less transparent."""
+    ax.imshow(photo.mean(2), cmap="gray", vmin=0, vmax=255)
+    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
