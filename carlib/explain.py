@@ -165,14 +165,22 @@ def heat_maps(
     classes: Sequence[int],
     method: str = "Grad-CAM",
     layer: str = "",
+    against: Sequence[int] | None = None,
     batch_size: int = 16,
 ) -> np.ndarray:
     """What speaks for a class in every photo: maps (photos, side, side) float32 in 0…1.
 
-    `photos` (photos, 3, side, side) in 0…1, one class number each. Raises `RunError` for unknown
-    methods and layers.
+    `photos` (photos, 3, side, side) in 0…1, one class number each, and one that it is held
+    `against` if given: then what speaks for the first and not for the other (Prabhushankar 2020,
+    arXiv:2008.00178). Raises `RunError` for unknown methods and layers.
     """
-    targets = [lambda output, number=int(number): output[number] for number in classes]
+    if against is None:
+        targets = [lambda output, number=int(number): output[number] for number in classes]
+    else:
+        targets = [
+            lambda output, number=int(number), rival=int(rival): output[number] - output[rival]
+            for number, rival in zip(classes, against, strict=True)
+        ]
     return _maps_of(viewer, viewer, photos, targets, method, layer, batch_size)
 
 

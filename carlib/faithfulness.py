@@ -293,6 +293,16 @@ def changed_masks(seen: Seen, parts: np.ndarray) -> np.ndarray:
     return np.stack(masks)
 
 
+def other_years(catalog: Catalog) -> np.ndarray:
+    """For every class the one of the same model in another year, (classes,); -1 without one."""
+    table = catalog.table.drop_duplicates("label").sort_values("label")
+    others = np.full(catalog.num_classes, -1)
+    for _, rows in table.groupby(["make", "model"]):
+        if len(rows) == 2:
+            others[rows["label"].to_numpy()] = rows["label"].to_numpy()[::-1]
+    return others
+
+
 # --- a network's record --------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from carlib.catalog import Catalog, boxes_of
@@ -28,23 +28,32 @@ from carlib.paths import cache_root
 
 cv2.setNumThreads(1)  # one photo per thread; nested pools only fight over the cores
 
+LARGEST = 100_000_000  # pixels: more than cameras take; a small file can claim any number
 CHUNK = 256  # photos per check sum: small enough to find damage, large enough to be quick
 
 
-def decode_photo(data: bytes, name: str) -> np.ndarray:
+def decode_photo(data: bytes, name: str, upright: bool = False) -> np.ndarray:
     """Decode an image file to RGB, shape (height, width, 3), uint8.
 
-    Greyscale, palette, CMYK and alpha are converted, and the camera's orientation tag is not
-    applied, since the data sets' boxes are in stored pixels. Raises `PhotoError` naming the file.
+    Greyscale, palette, CMYK and alpha are converted; of an animation the first picture is taken.
+    The camera's orientation tag is not applied, since the data sets' boxes are in stored pixels,
+    unless asked for `upright`. Raises `PhotoError` naming the file.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > LARGEST:
+                raise Image.DecompressionBombError
+            if upright:
+                image = ImageOps.exif_transpose(image)
             if "transparency" in image.info:  # Pillow warns about a palette with alpha otherwise
                 return np.asarray(image.convert("RGBA").convert("RGB"))
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
         raise PhotoError(f"{name}: not an image file; remove it or fetch it again") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # Pillow's own, or ours, which is stricter
+        most = f"{LARGEST // 1_000_000} megapixels"
+        raise PhotoError(f"{name}: claims more than {most}; make it smaller") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise PhotoError(f"{name}: damaged image ({error}); remove it or fetch it again") from error
 
 
