@@ -35,17 +35,18 @@ KNOWN_SHARE = 0.95  # of val photos, all of known cars, that are answered
 Box = tuple[float, float, float, float]
 
 
-def open_photo(path: Path | str) -> np.ndarray:
+def open_photo(path: Path | str, name: str = "") -> np.ndarray:
     """Pixels (height, width, 3) uint8 of any image file, upright as the camera was held.
 
-    Of an animation the first picture. Raises `PhotoError` naming a file that is missing, no image,
-    damaged, or of more pixels than any camera's.
+    Of an animation the first picture. Raises `PhotoError` naming a file (by its path, or `name`)
+    that is missing, no image, damaged, or of more pixels than any camera's.
     """
+    name = name or str(path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise PhotoError(f"{path}: cannot be read ({error.strerror}); give another file") from None
-    return decode_photo(data, str(path), upright=True)
+        raise PhotoError(f"{name}: cannot be read ({error.strerror}); give another file") from None
+    return decode_photo(data, name, upright=True)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,17 @@ FLOORS = (
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
     ("metrics", "trust", "features", "training", "evaluation", "results", "embeddings"),
-    ("plots", "studies", "retrieval", "gallery", "verification", "explain", "faithfulness"),
+    (
+        "plots",
+        "studies",
+        "retrieval",
+        "gallery",
+        "verification",
+        "explain",
+        "faithfulness",
+        "predictor",
+        "export",
+    ),
     ("cli", "report", "notebook", "app", "__init__"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

@@ -29,6 +29,7 @@ from carlib.plots.pictures import (
     heat_rows,
     montage,
     neighbors,
+    overlay,
     pair_rows,
 )
 from carlib.plots.style import (

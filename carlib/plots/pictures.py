@@ -145,7 +145,7 @@ def heat_grid(
     for ax in axes.flat:
         ax.axis("off")
     for number, (ax, photo, heat) in enumerate(zip(axes.flat, photos, maps, strict=False)):
-        _lay_heat(ax, photo, heat)
+        ax.imshow(overlay(photo, heat))
         if titles is not None:
             color = BLACK if right is None else GREEN if right[number] else RED
             ax.set_title(titles[number], fontsize=6, loc="center", color=color)
@@ -164,13 +164,18 @@ def heat_rows(
             ax.axis("off")
         line[0].imshow(photo)
         for ax, (name, own) in zip(line[1:], maps.items(), strict=True):
-            _lay_heat(ax, photo, own[number])
+            ax.imshow(overlay(photo, own[number]))
             if not number:
                 ax.set_title(name, fontsize=7, loc="center")
     return figure
 
 
-def _lay_heat(ax: plt.Axes, photo: np.ndarray, heat: np.ndarray) -> None:
-    """The photo in grey, so that all color is the map's; the more marked, the less transparent."""
-    ax.imshow(photo.mean(2), cmap="gray", vmin=0, vmax=255)
-    ax.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.6 * heat)
+def overlay(photo: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A map (height, width) in 0…1 over its photo, both (height, width, 3) uint8.
+
+    The photo is grey, so that all color is the map's; the more marked, the less transparent.
+    """
+    grey = photo.mean(2, keepdims=True) / 255
+    opacity = (0.15 + 0.6 * heat)[..., None]
+    mixed = (1 - opacity) * grey + opacity * plt.get_cmap("inferno")(heat)[..., :3]
+    return (255 * mixed).round().astype(np.uint8)

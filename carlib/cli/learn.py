@@ -1,8 +1,4 @@
-"""The command line: `carlib data …`, `train`, `evaluate`, `compare`, `study`, `recipes`, `report`.
-
-Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
-codes: 0 all well, 1 the answer is "no" (a leak, a stale report), 2 the request cannot be met.
-"""
+"""Commands that make records: `train`, `evaluate`, `compare`, `study`, `recipes`, `report`."""
 
 from __future__ import annotations
 
@@ -11,105 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from carlib.errors import CarlibError, RecipeError
+from carlib.cli.base import DataOption, app, opened, table_of
+from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.table import Table
-
-    from carlib.audit import Audit
     from carlib.catalog import Catalog
     from carlib.records import Checkpoint, Record, Run
-
-
-class _ErrorsInWords(TyperGroup):
-    """Prints an error that carlib raised on purpose as a message, without a traceback."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CarlibError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
-            raise typer.Exit(2) from error
-
-
-app = typer.Typer(
-    name="carlib",
-    cls=_ErrorsInWords,
-    no_args_is_help=True,
-    add_completion=False,
-    help="Fine-grained car recognition: data, training, evaluation, report.",
-)
-data_app = typer.Typer(no_args_is_help=True, help="Look at a data set: audit, export, show.")
-app.add_typer(data_app, name="data")
-
-DataPath = Annotated[
-    str, typer.Argument(metavar="PATH", help="Folder of a data set, a catalog.csv, or 'showroom'.")
-]
-ValFraction = Annotated[
-    float,
-    typer.Option(
-        "--val-fraction", help="First divide 'train' as training does: this share becomes 'val'."
-    ),
-]
-
-
-@data_app.command("audit")
-def data_audit(
-    path: DataPath,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write the findings here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-    val_fraction: ValFraction = 0.0,
-    record: Annotated[bool, typer.Option("--record", help="Write the record too.")] = False,
-) -> None:
-    """Find bad photos and copies; exit code 1 when copies sit on both sides of a split."""
-    from carlib.audit import audit
-
-    catalog = _open(path, val_fraction)
-    found = audit(catalog, progress=not as_json)
-    if csv is not None:
-        found.to_csv(csv)
-    if as_json:
-        typer.echo(json.dumps(found.summary(), indent=1))
-    else:
-        _print_audit(catalog, found, csv)
-    if record:
-        from carlib.records import audit_record
-
-        typer.echo(f"record: {audit_record(found, catalog).write()}", err=True)
-    raise typer.Exit(1 if found.leaks else 0)
-
-
-@data_app.command("export")
-def data_export(
-    path: DataPath,
-    csv: Annotated[Path, typer.Option("--csv", help="The file to write.")],
-    val_fraction: ValFraction = 0.0,
-) -> None:
-    """Write the catalog as CSV (and a small JSON beside it); every command accepts it as PATH."""
-    catalog = _open(path, val_fraction)
-    catalog.to_csv(csv)
-    typer.echo(f"{csv}: {catalog}")
-
-
-@data_app.command("show")
-def data_show(path: DataPath, val_fraction: ValFraction = 0.0) -> None:
-    """Print what is in a data set: splits, classes, makes, models, years, bodies, boxes."""
-    from rich.console import Console
-
-    catalog = _open(path, val_fraction)
-    console = Console()
-    console.print(_facts(catalog))
-    console.print(_counts("body", catalog))
-    console.print(_counts("make", catalog))
-
-
-DataOption = Annotated[
-    str, typer.Option("--data", metavar="PATH", help="A data set's folder or file, or 'showroom'.")
-]
 
 
 @app.command("train")
@@ -169,7 +75,7 @@ def evaluate_command(
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate, evaluate_views
 
-    checkpoint, run = _opened(checkpoint_path)
+    checkpoint, run = opened(checkpoint_path)
     catalog = open_catalog(data).with_val()
     if maps:
         from carlib.faithfulness import score_maps
@@ -214,7 +120,7 @@ def compare_command(
         begun = Checkpoint.begin(recipe(what).but(name=f"{what}_untrained"), learned)
         _compare(begun, catalog, None)
     else:
-        checkpoint, run = _opened(Path(what))
+        checkpoint, run = opened(Path(what))
         _compare(checkpoint, catalog, run)
 
 
@@ -249,7 +155,7 @@ def recipes_command() -> None:
 
     from carlib.recipes import RECIPES
 
-    table = _table("recipes", "name", "model", "side", "epochs", "what it is")
+    table = table_of("recipes", "name", "model", "side", "epochs", "what it is")
     for name, chosen in RECIPES.items():
         table.add_row(name, chosen.model, str(chosen.size), str(chosen.epochs), chosen.note)
     Console().print(table)
@@ -272,27 +178,6 @@ def report_command(
         raise typer.Exit(1 if stale else 0)
     for path in build_report():
         typer.echo(path)
-
-
-def main() -> None:
-    """Entry point of the `carlib` command."""
-    app()
-
-
-def _open(path: str, val_fraction: float) -> Catalog:
-    from carlib.catalog import open_catalog
-
-    catalog = open_catalog(path)
-    return catalog.stratified_split(val_fraction) if val_fraction else catalog
-
-
-def _opened(path: Path) -> tuple[Checkpoint, Run | None]:
-    """A checkpoint, and its run where the path is the folder of a finished one."""
-    from carlib.records import Checkpoint, Run
-
-    checkpoint = Checkpoint.load(path)
-    run = Run(path, checkpoint.recipe)
-    return checkpoint, run if path.is_dir() and run.finished else None
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:
@@ -326,7 +211,7 @@ def _print_maps(record: Record, path: Path) -> None:
     from rich.console import Console
 
     names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
-    table = _table(record.name, *names)
+    table = table_of(record.name, *names)
     for row in record.extra["rows"]:
         table.add_row(row["map"], *(f"{row[name]:.3f}" for name in names[1:]))
     console = Console()
@@ -356,85 +241,3 @@ def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None) -> None:
             f"record {record.write()}",
             soft_wrap=True,
         )
-
-
-def _table(title: str, *columns: str) -> Table:
-    """A table; columns named "photos", "classes" or "how many" hold numbers, set to the right."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        numbers = column in ("photos", "classes", "how many")
-        table.add_column(column, justify="right" if numbers else "left")
-    return table
-
-
-def _facts(catalog: Catalog) -> Table:
-    rows = catalog.table
-    facts = _table(f"{catalog.name} ({catalog.fingerprint})", "what", "how many")
-    facts.add_row("photos", f"{len(catalog):,}")
-    for split, count in catalog.split_sizes.items():
-        facts.add_row(f"  split {split}", f"{count:,}")
-    facts.add_row("classes", str(catalog.num_classes))
-    per_class = rows["label"].value_counts()
-    if len(per_class):
-        facts.add_row("photos per class", f"{per_class.min()} to {per_class.max()}")
-    for column in ("make", "model", "body", "year", "viewpoint"):
-        facts.add_row(f"{column}s" if column != "body" else "bodies", str(rows[column].nunique()))
-    facts.add_row("photos without label", f"{int(rows['label'].isna().sum()):,}")
-    facts.add_row("photos with a box", f"{int(rows['x1'].notna().sum()):,}")
-    if rows["x1"].notna().any():
-        widths, heights = rows["x2"] - rows["x1"], rows["y2"] - rows["y1"]
-        facts.add_row("box width, px", f"{widths.min()} to {widths.max()}")
-        facts.add_row("box height, px", f"{heights.min()} to {heights.max()}")
-    return facts
-
-
-def _counts(column: str, catalog: Catalog) -> Table:
-    """Classes and photos per value of a column, most photos first."""
-    table = _table(f"by {column}", column, "classes", "photos")
-    for value, part in sorted(
-        catalog.table.groupby(catalog.table[column].fillna("not stated")),
-        key=lambda item: (-len(item[1]), item[0]),
-    ):
-        table.add_row(str(value), str(part["label"].nunique()), str(len(part)))
-    return table
-
-
-def _print_audit(catalog: Catalog, found: Audit, csv: Path | None, shown: int = 10) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console()
-    table = _table(f"{catalog.name}: {len(catalog):,} photos", "finding", "photos", "for example")
-    for finding, count in found.counts.items():
-        examples = found.findings["path"][found.findings["finding"] == finding]
-        table.add_row(finding, str(count), escape(", ".join(examples.head(2))))
-    console.print(table)
-
-    summary = found.summary()
-    console.print(
-        f"{summary['usable']:,} of {summary['photos']:,} photos can be used; "
-        f"{summary['copy_groups']} groups of copies."
-    )
-    per_class = found.class_counts.sum(axis="columns").sort_values(kind="stable")
-    table = _table("smallest and largest classes", "class", "photos")
-    for name, count in [*per_class.head(3).items(), *per_class.iloc[3:].tail(3).items()]:
-        table.add_row(escape(name), str(count))
-    console.print(table)
-    copies = found.copies()
-    leaking = copies[copies["leaks"]]
-    if len(leaking):
-        table = _table("copies across splits", "copies", "splits", "kind")
-        for row in leaking.head(shown).itertuples():
-            table.add_row(escape("\n".join(row.paths)), ", ".join(row.splits), row.kind)
-        console.print(table)
-        if len(leaking) > shown:
-            console.print(f"... and {len(leaking) - shown} groups more.")
-        console.print("A split leaks: photos of train or val have copies in another split.")
-    else:
-        console.print("No copies across splits.")
-    if csv is not None:
-        console.print(f"All findings: {csv}", markup=False)
-    else:
-        console.print("All findings, photo by photo: add --csv FILE.")

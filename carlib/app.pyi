@@ -1,0 +1,180 @@
+"""The web demo: identify a car, search a data set, compare two photos; on this machine only.
+
+`build` makes the page around functions that take paths and give answers, so that what is shown is
+tested without a browser, and the page in one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from carlib.catalog import Catalog, open_catalog
+from carlib.embeddings import embed
+from carlib.errors import CarlibError, RunError
+from carlib.gallery import Gallery
+from carlib.names import parse_name
+from carlib.photos import decode_photo
+from carlib.plots import overlay
+from carlib.predictor import Predictor, open_photo
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+SHOWN_SIDE = 640  # pixels: longer sides are made smaller, for the answer and for the page
+FOUND = 8  # neighbors
+ANY = "any make"
+INTRODUCTION = """# Which car is this?
+A network that learned {classes} classes answers here, on this computer; photos leave it nowhere.
+The car should fill the photo."""
+
+
+class Demo:
+    """What the page does, one method per button; each takes paths of uploaded files."""
+
+    def __init__(self, predictor: Predictor, catalog: Catalog) -> None:
+        self.predictor, self.catalog = predictor, catalog
+        self.gallery = Gallery.build(embed(predictor.checkpoint, catalog, progress=False))
+
+    def identify(self, path: str | None) -> tuple[dict[str, float], str, np.ndarray]:
+        """Top-5 with probabilities, what the name says in words, and Grad-CAM over the photo."""
+        photo = _upload(path)
+        answer = self.predictor.identify(photo)
+        name = parse_name(answer.names[0])
+        facts = {"make": name.make, "model": name.model, "body": name.body, "year": name.year}
+        words = " · ".join(f"{key} **{value}**" for key, value in facts.items() if value)
+        if not answer.known:
+            words = f"**Not a car I know.** The nearest would be: {words or answer.names[0]}"
+        heat = overlay(photo, self.predictor.heat(photo))
+        return dict(zip(answer.names, answer.probabilities, strict=True)), words, heat
+
+    def search(self, path: str | None, make: str = ANY) -> list[tuple[np.ndarray, str]]:
+        """The most similar photos of the data set with a caption each."""
+        where = None if make == ANY else {"make": make}
+        found = self.gallery.search(self.predictor.embed(_upload(path)), FOUND, where)
+        read = self.catalog.source.read
+        return [
+            (
+                _smaller(decode_photo(read(row.path), row.path)),
+                f"{row.similarity:.2f} {row.class_name}",
+            )
+            for row in found.itertuples()
+        ]
+
+    def compare(self, path: str | None, other: str | None) -> tuple[str, np.ndarray, np.ndarray]:
+        """Whether two photos show the same model, and what makes them alike in each."""
+        one, two = _upload(path), _upload(other)
+        found = self.predictor.compare(one, two)
+        maps = self.predictor.shared(one, two)
+        words = "The same model" if found.same else "Two models"
+        words = (
+            f"**{words}.** Probability of the same: {found.probability:.0%} "
+            f"(similarity {found.similarity:.2f})"
+        )
+        return words, overlay(one, maps[0]), overlay(two, maps[1])
+
+    @property
+    def makes(self) -> list[str]:
+        """What the search can be narrowed to."""
+        return [ANY, *sorted(self.gallery.table["make"].dropna().unique())]
+
+    def examples(self, count: int = 4) -> list[str]:
+        """Files of drawn cars; none where the data set's photos are no files."""
+        rows = self.catalog.table.drop_duplicates("label").iloc[
+            :: max(1, self.catalog.num_classes // count)
+        ]
+        files = [self.catalog.root / path for path in rows["path"][:count]]
+        drawn = self.catalog.name == "showroom" and all(file.is_file() for file in files)
+        return [str(file) for file in files] if drawn else []
+
+
+def build(demo: Demo):
+    """The page, a `gradio.Blocks`, not yet served."""
+    import gradio as gr
+from gradio.events import Dependency
+
+    class Upload(gr.Image):
+        """An image whose file is read by `open_photo`, which knows more ways to fail in words."""
+
+        def preprocess(self, payload):
+            return payload.path if payload else None
+
+    def asked(answer):
+        def answered(*inputs):
+            try:
+                return answer(*inputs)
+            except CarlibError as error:
+                raise gr.Error(str(error), duration=None, print_exception=False) from None
+
+        return answered
+
+    def upload(label: str) -> gr.Image:
+        return Upload(label=label, sources=["upload", "clipboard"], type="filepath", height=300)
+
+    # One photo at a time goes through the network, whoever asks and for what.
+    queue = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal"}
+    with gr.Blocks(title="carlib", analytics_enabled=False) as page:
+        gr.Markdown(INTRODUCTION.format(classes=len(demo.predictor.class_names)))
+        with gr.Tab("Identify"):
+            with gr.Row():
+                with gr.Column():
+                    photo = upload("photo")
+                    button = gr.Button("Which car is this?", variant="primary")
+                with gr.Column():
+                    words, bars = gr.Markdown(), gr.Label(label="guesses", num_top_classes=5)
+                heat = gr.Image(label="where the network looked", interactive=False, height=300)
+            button.click(asked(demo.identify), photo, [bars, words, heat], **queue)
+            if files := demo.examples():
+                gr.Examples([[file] for file in files], photo, label="drawn cars")
+        with gr.Tab("Search"):
+            with gr.Row():
+                with gr.Column(scale=1):
+                    query = upload("photo to search for")
+                    make = gr.Dropdown(demo.makes, value=ANY, label="make")
+                    find = gr.Button("Find cars like this", variant="primary")
+                found = gr.Gallery(label=f"of {len(demo.gallery):,} photos", columns=4, scale=2)
+            find.click(asked(demo.search), [query, make], found, **queue)
+        with gr.Tab("Compare"):
+            with gr.Row():
+                one, two = upload("one photo"), upload("another")
+            ask = gr.Button("The same model?", variant="primary")
+            verdict = gr.Markdown()
+            with gr.Row():
+                shared = [gr.Image(label="what is alike", interactive=False, height=300)
+                          for _ in range(2)]  # fmt: skip
+            ask.click(asked(demo.compare), [one, two], [verdict, *shared], **queue)
+    return page
+
+
+def serve(predictor: Predictor, data: str = "showroom", port: int = 7860, wait: bool = True) -> str:
+    """Serve the demo on this machine alone and give its address; ends with Ctrl-C if it waits.
+
+    Raises `RunError` when the port is taken.
+    """
+    demo = Demo(predictor, open_catalog(data).with_val())
+    try:
+        _, address, _ = build(demo).launch(
+            server_name="127.0.0.1", server_port=port, share=False, prevent_thread_lock=not wait,
+            allowed_paths=[str(Path(file).parent) for file in demo.examples(1)],
+            quiet=not wait, footer_links=[],
+        )  # fmt: skip
+    except OSError:
+        raise RunError(f"port {port} is taken; choose another with --port") from None
+    return address
+
+
+def _upload(path: str | None) -> np.ndarray:
+    if not path:
+        raise CarlibError("Give a photo first.")
+    return _smaller(open_photo(path, Path(path).name))
+
+
+def _smaller(photo: np.ndarray) -> np.ndarray:
+    """The photo with a longer side of SHOWN_SIDE at most: larger than any network's input."""
+    scale = SHOWN_SIDE / max(photo.shape[:2])
+    if scale >= 1:
+        return photo
+    height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,16 @@
+"""The command line: `carlib data …`, `train`, `evaluate`, `predict`, `demo` and the others.
+
+Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
+codes: 0 all well, 1 the answer is "no" (a leak, two models, a stale report), 2 the request cannot
+be met; then one line on stderr says why.
+"""
+
+from __future__ import annotations
+
+from carlib.cli import data, learn, use  # noqa: F401  (each adds its commands)
+from carlib.cli.base import app
+
+
+def main() -> None:
+    """Entry point of the `carlib` command."""
+    app()

@@ -1,0 +1,268 @@
+"""Commands for single photos and for a network in use: `predict`, `verify`, `search`, `explain`,
+`demo`, `export`, `bench`, `publish`. They take the published network unless another is named.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carlib.cli.base import AsJson, DataOption, app, opened, table_of
+from carlib.errors import CarlibError, PhotoError
+
+if TYPE_CHECKING:
+    from carlib.predictor import Answer, Predictor
+
+Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="Any image file.")]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="A run folder or checkpoint file; else the published network."),
+]
+BoxOption = Annotated[
+    str, typer.Option("--box", metavar="X1,Y1,X2,Y2", help="Where the car is, in pixels.")
+]
+
+
+@app.command("predict")
+def predict_command(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Image files.")],
+    model: ModelOption = None,
+    box: BoxOption = "",
+    top: Annotated[int, typer.Option(min=1, help="How many guesses.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Name the car: the likeliest classes with calibrated probabilities, or "not a car I know".
+
+    A photo that cannot be read is told on stderr, the others are answered; exit code 2 then.
+    """
+    from carlib.predictor import open_photo
+
+    predictor, failed, answers = _predictor(model), 0, {}
+    for path in photos:
+        try:
+            answers[str(path)] = predictor.identify(open_photo(path), _box(box), top)
+        except PhotoError as error:
+            typer.secho(f"error: {error}", err=True, fg="red")
+            failed += 1
+            continue
+        if not as_json:
+            _print_answer(path, answers[str(path)])
+    if as_json:
+        typer.echo(json.dumps({path: a.to_dict() for path, a in answers.items()}, indent=1))
+    raise typer.Exit(2 if failed else 0)
+
+
+@app.command("verify")
+def verify_command(
+    photo: Photo,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The photo to compare with.")],
+    model: ModelOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do two photos show the same model? Exit code 0 if so, 1 if not."""
+    from dataclasses import asdict
+
+    from carlib.predictor import open_photo
+
+    found = _predictor(model).compare(open_photo(photo), open_photo(other))
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        answer = "the same model" if found.same else "two models"
+        typer.echo(
+            f"{answer}: probability of the same {found.probability:.2f}, "
+            f"similarity {found.similarity:.2f}"
+        )
+    raise typer.Exit(0 if found.same else 1)
+
+
+@app.command("search")
+def search_command(
+    photo: Photo,
+    data: DataOption = "showroom",
+    model: ModelOption = None,
+    top: Annotated[int, typer.Option(min=1, help="How many photos.")] = 8,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="COLUMN=VALUE", help="Such as make=Audi; year=2012."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the photos of a data set that look most like a photo.
+
+    The data set's embeddings are computed once for each network and kept.
+    """
+    from rich.console import Console
+
+    from carlib.catalog import open_catalog
+    from carlib.embeddings import embed
+    from carlib.gallery import Gallery
+    from carlib.predictor import open_photo
+
+    predictor, pixels = _predictor(model), open_photo(photo)
+    gallery = Gallery.build(embed(predictor.checkpoint, open_catalog(data), progress=not as_json))
+    found = gallery.search(predictor.embed(pixels), top, _where(where or []))
+    if as_json:
+        typer.echo(found.to_json(orient="records", indent=1))
+        return
+    table = table_of(f"most like {photo.name}", "similarity", "class", "path")
+    for row in found.itertuples():
+        table.add_row(f"{row.similarity:.3f}", row.class_name, row.path)
+    Console().print(table)
+
+
+@app.command("explain")
+def explain_command(
+    photo: Photo,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write, .png or .pdf.")],
+    model: ModelOption = None,
+    of_class: Annotated[
+        str, typer.Option("--class", help="What speaks for this class; else for the answer.")
+    ] = "",
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Such as Grad-CAM; several side by side.")
+    ] = None,
+    box: BoxOption = "",
+) -> None:
+    """Draw where the network looks, over the photo."""
+    from carlib.plots import heat_rows
+    from carlib.predictor import open_photo
+
+    predictor, pixels = _predictor(model), open_photo(photo)
+    answer = predictor.identify(pixels, _box(box), top=1)
+    maps = {
+        name: [predictor.heat(pixels, of_class, name, _box(box))] for name in method or ["Grad-CAM"]
+    }
+    _save(heat_rows([pixels], maps, side=3), out)
+    typer.echo(f"{out}: what speaks for {of_class or answer.names[0]}")
+
+
+@app.command("demo")
+def demo_command(
+    model: ModelOption = None,
+    data: DataOption = "showroom",
+    port: Annotated[int, typer.Option(help="On this machine only.")] = 7860,
+) -> None:
+    """Open the web demo: identify a car, search a data set, compare two photos."""
+    from carlib.app import serve
+
+    serve(_predictor(model), data, port)
+
+
+@app.command("export")
+def export_command(
+    out: Annotated[Path, typer.Option("--out", help="The .onnx file to write.")],
+    model: ModelOption = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also an 8-bit one, calibrated on train photos of DATA.")
+    ] = False,
+    data: DataOption = "showroom",
+) -> None:
+    """Write the network as ONNX: photos in 0…1 in, logits out, any batch; checked against torch."""
+    from carlib.catalog import open_catalog
+    from carlib.export import parity, to_int8, to_onnx
+
+    checkpoint = _predictor(model).checkpoint
+    catalog = open_catalog(data).with_val()
+    file = to_onnx(checkpoint, out)
+    typer.echo(f"{file}: {file.stat().st_size:,} bytes, {parity(checkpoint, file, catalog)}")
+    if int8:
+        small = to_int8(file, checkpoint, catalog)
+        typer.echo(f"{small}: {small.stat().st_size:,} bytes")
+
+
+@app.command("bench")
+def bench_command(
+    model: ModelOption = None,
+    data: DataOption = "showroom",
+    as_json: AsJson = False,
+) -> None:
+    """Size, work and speed of a network by torch, ONNX and int8, side by side; writes a record."""
+    from rich.console import Console
+
+    from carlib.catalog import open_catalog
+    from carlib.export import deployment_record
+
+    record = deployment_record(_predictor(model).checkpoint, open_catalog(data).with_val())
+    path = record.write()
+    if as_json:
+        typer.echo(json.dumps(record.extra["rows"], indent=1))
+        return
+    names = list(record.extra["rows"][0])
+    table = table_of(record.name, *names)
+    for row in record.extra["rows"]:
+        table.add_row(*(_short(row[name]) for name in names))
+    Console().print(table)
+    Console().print(f"record {path}", soft_wrap=True)
+
+
+@app.command("publish")
+def publish_command(
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    data: DataOption = "showroom",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Else the one that `carlib predict` takes.")
+    ] = None,
+) -> None:
+    """Write a run's network as one small file with all that predicting needs, and its record."""
+    from carlib.catalog import open_catalog
+    from carlib.predictor import PUBLISHED, publish
+
+    checkpoint, run = opened(run_path)
+    path = out or PUBLISHED
+    record = publish(checkpoint, open_catalog(data).with_val(), run, path)
+    typer.echo(
+        f"{path}: {record.extra['bytes']:,} bytes, accuracy {record.metrics['accuracy']:.3f}; "
+        f"record {record.write()}"
+    )
+
+
+def _predictor(path: Path | None) -> Predictor:
+    from carlib.predictor import Predictor
+
+    return Predictor.load(path)
+
+
+def _box(text: str) -> tuple[float, float, float, float] | None:
+    if not text:
+        return None
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise PhotoError(f"--box {text}: write it as x1,y1,x2,y2 in pixels") from None
+    return x1, y1, x2, y2
+
+
+def _where(settings: list[str]) -> dict[str, object]:
+    """`column=value` pairs as a filter of a gallery; the same column twice allows both values."""
+    conditions: dict[str, list[object]] = {}
+    for setting in settings:
+        column, equals, value = setting.partition("=")
+        if not equals:
+            raise CarlibError(f"--where {setting}: write it as column=value, such as make=Audi")
+        conditions.setdefault(column, []).append(int(value) if value.isdigit() else value)
+    return dict(conditions)
+
+
+def _print_answer(path: Path, answer: Answer) -> None:
+    from rich.console import Console
+
+    title = str(path) if answer.known else f"{path}: not a car I know; the nearest would be"
+    table = table_of(title, "class", "probability")
+    for name, chance in zip(answer.names, answer.probabilities, strict=True):
+        table.add_row(name, f"{chance:.3f}")
+    Console().print(table)
+
+
+def _save(figure: Any, out: Path) -> None:
+    try:
+        figure.savefig(out, bbox_inches="tight")
+    except (OSError, ValueError) as error:
+        raise CarlibError(f"{out}: cannot be written ({error}); give a .png or .pdf") from None
+
+
+def _short(value: object) -> str:
+    return f"{value:,.3g}" if isinstance(value, float) else f"{value}"
