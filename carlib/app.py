@@ -95,14 +95,6 @@ def build(demo: Demo):
     """The page, a `gradio.Blocks`, not yet served."""
     import gradio as gr
 
-    class Upload(gr.Image):
-        """An image whose file is read by `open_photo`, which knows more ways to fail in words."""
-
-        is_template = True  # of gradio: shown as the class it is derived from
-
-        def preprocess(self, payload):
-            return payload.path if payload else None
-
     def asked(answer):
         def answered(*inputs):
             try:
@@ -113,7 +105,11 @@ def build(demo: Demo):
         return answered
 
     def upload(label: str) -> gr.Image:
-        return Upload(label=label, sources=["upload", "clipboard"], type="filepath", height=300)
+        image = gr.Image(label=label, sources=["upload", "clipboard"], type="filepath", height=300)
+        # The file itself: `open_photo` knows more ways to fail in words than gradio does. (No
+        # subclass, of which gradio would write a stub file beside this one.)
+        image.preprocess = lambda payload: payload.path if payload else None
+        return image
 
     # One photo at a time goes through the network, whoever asks and for what.
     queue = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal"}
