@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "paths", "names", "catalog", "readers", "showroom", "sources"),
-    ("photos", "audit", "sampling", "pairs"),
+    ("photos", "audit", "sampling", "pairs", "fetch"),
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
     ("metrics", "trust", "features", "training", "evaluation", "results", "embeddings"),

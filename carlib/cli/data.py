@@ -52,6 +52,24 @@ def data_audit(
     raise typer.Exit(1 if found.leaks else 0)
 
 
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="stanford_cars|compcars")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The folder; else data/NAME of the checkout.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="hub|kaggle", help="Where from.")
+    ] = "hub",
+) -> None:
+    """Fetch a data set, going on where a cut download stopped, and check what arrived."""
+    from carlib.fetch import fetch
+    from carlib.paths import checkout
+
+    folder = to or checkout() / "data" / name
+    typer.echo(f"{folder}: {fetch(name, folder, source)}")
+
+
 @data_app.command("export")
 def data_export(
     path: DataPath,
