@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 @app.command("train")
 def train_command(
-    recipe_name: Annotated[str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`.")],
+    recipe_name: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`; without one, questions.")
+    ] = "",
     data: DataOption = "showroom",
     seeds: Annotated[int, typer.Option(help="Train this many seeds, from the recipe's on.")] = 1,
     change: Annotated[
@@ -35,7 +38,12 @@ def train_command(
         int, typer.Option(help="Learn the first so many classes; compare photos of the others.")
     ] = 0,
 ) -> None:
-    """Train a recipe, resuming what was begun; score it on val and write the record."""
+    """Train a recipe, resuming what was begun; score it on val and write the record.
+
+    Without a recipe, and at a terminal, it asks what to train and shows the command for next time.
+    """
+    if not recipe_name:
+        recipe_name, data, change = _asked_for()
     from carlib.catalog import open_catalog
     from carlib.evaluation import evaluate
     from carlib.recipes import quick, recipe
@@ -178,6 +186,19 @@ def report_command(
         raise typer.Exit(1 if stale else 0)
     for path in build_report():
         typer.echo(path)
+
+
+def _asked_for() -> tuple[str, str, list[str]]:
+    """Recipe, data and changes from questions; an error where nobody can answer."""
+    from carlib.cli.ask import ask_training, at_a_terminal
+
+    if not at_a_terminal():
+        raise RecipeError("say which recipe to train; `carlib recipes` lists them")
+    asked = ask_training()
+    if asked.cache:
+        os.environ["CARLIB_CACHE"] = asked.cache
+    typer.echo(f"the same without questions:\n  {asked.command}")
+    return asked.recipe, asked.data, list(asked.changes)
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:
