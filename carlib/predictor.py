@@ -25,11 +25,10 @@ from carlib.evaluation import VIEWS, evaluate, logits_of
 from carlib.explain import Viewer, heat_maps, similarity_maps
 from carlib.names import parse_name
 from carlib.photos import decode_photo, resize
-from carlib.records import Checkpoint, Record, Run, commit, save_tensors
+from carlib.records import PUBLISHED, Checkpoint, Record, Run, commit, save_tensors
 from carlib.trust import fit_temperature, probabilities
 from carlib.verification import Decision, known_decision
 
-PUBLISHED = Path(__file__).parent / "data" / "cars196.safetensors"
 LARGEST_FILE = 12_000_000  # bytes of a published checkpoint
 KNOWN_SHARE = 0.95  # of val photos, all of known cars, that are answered
 Box = tuple[float, float, float, float]

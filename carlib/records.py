@@ -37,6 +37,7 @@ from carlib.recipes import Recipe, recipe_from_json
 if TYPE_CHECKING:
     from carlib.audit import Audit
 
+PUBLISHED = Path(__file__).parent / "data" / "cars196.safetensors"  # what everyone has
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "accelerate", "numpy", "carlib")
 
 

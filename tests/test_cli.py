@@ -13,10 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+import trees
 from toys import shape, toy_recipe
 from typer.testing import CliRunner
 
+from carlib.catalog import open_catalog
 from carlib.cli import app
+from carlib.paths import results_root
 from carlib.predictor import publish
 from carlib.training import load_or_train
 
@@ -104,6 +107,25 @@ def test_a_missing_extra_is_named(network, tmp_path, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "carlib.app", raising=False)
     done = CliRunner().invoke(app, ["demo", "--model", str(network), "--data", "showroom"])
     assert done.exit_code == 2 and "carlib[demo]" in done.output
+
+
+def test_a_folder_with_the_test_split_alone_is_scored_and_noted(tmp_path) -> None:
+    """Only cars_test/, devkit/cars_meta.mat and the labels of the test photos are there."""
+    whole, alone = trees.devkit(tmp_path / "whole", per_class=8), tmp_path / "alone"
+    checkpoint, run = load_or_train(toy_recipe(epochs=1), open_catalog(whole).with_val(1 / 8))
+    trees.save_meta(alone / "devkit" / "cars_meta.mat")
+    rows = trees.devkit_rows(2)
+    trees.save_annotations(alone / "cars_test_annos_withlabels.mat", rows)
+    for seed, (name, _, _) in enumerate(rows):
+        trees.write(alone / "cars_test" / name, trees.photo(100 + seed))
+    asked = ["evaluate", str(run.folder), "--data", str(alone), "--split", "test", "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    assert 0 <= found["metrics"]["accuracy"] <= 1
+    assert json.loads(Path(found["record"]).read_text())["data"]["photos"] == 6
+    ledger = (results_root() / "test_ledger.jsonl").read_text().splitlines()
+    assert len(ledger) == 1 and json.loads(ledger[0])["checkpoint"] == checkpoint.hash
 
 
 # --- questions ----------------------------------------------------------------------------------

@@ -57,10 +57,15 @@ DataOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
-def opened(path: Path) -> tuple[Checkpoint, Run | None]:
-    """A checkpoint, and its run where the path is the folder of a finished one."""
-    from carlib.records import Checkpoint, Run
+def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
+    """A checkpoint, and its run where the path is the folder of a finished one.
 
+    Without a path it is the published network.
+    """
+    from carlib.records import PUBLISHED, Checkpoint, Run
+
+    if path is None:
+        return Checkpoint.load(PUBLISHED), None
     checkpoint = Checkpoint.load(path)
     run = Run(path, checkpoint.recipe)
     return checkpoint, run if path.is_dir() and run.finished else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carlib.cli.base import DataOption, app, opened, table_of
+from carlib.cli.base import AsJson, DataOption, app, opened, table_of
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def train_command(
 @app.command("evaluate")
 def evaluate_command(
     checkpoint_path: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, or a checkpoint file.")
-    ],
+        Path | None,
+        typer.Argument(metavar="RUN", help="A run folder or checkpoint file; else the published."),
+    ] = None,
     data: DataOption = "showroom",
     split: Annotated[
         str, typer.Option(help="Split to score; 'test' is noted in a ledger.")
@@ -78,6 +79,7 @@ def evaluate_command(
     maps: Annotated[
         int, typer.Option(help="Score heat maps of so many photos instead: are they true?")
     ] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
     from carlib.catalog import open_catalog
@@ -88,19 +90,16 @@ def evaluate_command(
     if maps:
         from carlib.faithfulness import score_maps
 
-        record = score_maps(checkpoint, catalog, split, maps)
-        _print_maps(record, record.write())
-        return
-    if views:
-        record = evaluate_views(checkpoint, catalog, split)
-        gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
-        typer.echo(
-            f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
-            f"({low:+.4f} to {high:+.4f}); record {record.write()}"
-        )
-        return
-    record = evaluate(checkpoint, catalog, split, run)
-    _print_score(record, record.write())
+        record, show = score_maps(checkpoint, catalog, split, maps), _print_maps
+    elif views:
+        record, show = evaluate_views(checkpoint, catalog, split), _print_views
+    else:
+        record, show = evaluate(checkpoint, catalog, split, run), _print_score
+    path = record.write()
+    if as_json:
+        typer.echo(json.dumps({"record": str(path), "metrics": record.metrics}, indent=1))
+    else:
+        show(record, path)
 
 
 @app.command("compare")
@@ -225,6 +224,14 @@ def _print_score(record: Record, path: Path) -> None:
         f"top-5 {metrics['top5']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
         f"{record.data['photos']} photos; record {path}",
         soft_wrap=True,
+    )
+
+
+def _print_views(record: Record, path: Path) -> None:
+    gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
+    typer.echo(
+        f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
+        f"({low:+.4f} to {high:+.4f}); record {path}"
     )
 
 
