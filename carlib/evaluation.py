@@ -18,6 +18,7 @@ from carlib.features import pooled_features, says_the_same
 from carlib.loading import scoring_photos
 from carlib.metrics import group_accuracy, per_class, score
 from carlib.photos import PhotoStore
+from carlib.processes import share, together
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
 from carlib.sampling import long_tail
@@ -51,14 +52,14 @@ def predict_views(
 ) -> torch.Tensor:
     """Logits (views, photos, classes) float32 on the CPU, in the order given; model in eval.
 
-    Photos are normalized once, after a view has been taken of them.
+    Photos are normalized once, after a view has been taken of them. Several processes share them.
     """
     model.eval()
     found = []
-    for photos in scoring_photos(store, positions, size, device):
+    for photos in scoring_photos(store, share(positions), size, device):
         logits = [model(normalize(VIEWS[view](photos))) for view in views]
-        found.append(torch.stack(logits).float().cpu())
-    return torch.cat(found, dim=1)
+        found.append(torch.stack(logits, dim=1).float().cpu())
+    return together(torch.cat(found), len(positions)).transpose(0, 1)
 
 
 def predict(
@@ -105,15 +106,20 @@ def logits_of(
 def features_of(
     checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Pooled features (photos, dims) of a split, framed as the recipe scores, and table rows."""
+    """Pooled features (photos, dims) of a split as the recipe scores, and table rows.
+
+    Framed as it scores, and averaged with the mirror image's where it does.
+    """
     model, store, positions, normalize, device = _ready(checkpoint, catalog, split, progress)
     found = _features(checkpoint.recipe, model, store, positions, normalize, device)
     return found.cpu(), store.rows[positions]
 
 
 def _features(chosen, model, store, positions, normalize, device) -> torch.Tensor:
-    size = chosen.scored_size
-    found = pooled_features(model, store, positions, normalize, size, device, progress=False)
+    found = pooled_features(
+        model, store, positions, normalize, chosen.scored_size, device, progress=False,
+        mirror=chosen.flip_eval,
+    )  # fmt: skip
     return found.of(positions)
 
 

@@ -6,10 +6,12 @@ said: one pass over the photos instead of one per epoch, and none for the next h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from carlib.loading import scoring_photos
 from carlib.models import Classifier
 from carlib.paths import cache_root
 from carlib.photos import PhotoStore
+from carlib.processes import all_say, is_main, share, together
 from carlib.recipes import Recipe
 from carlib.records import load_tensors, save_tensors
 
@@ -74,45 +77,63 @@ def pooled_features(
     size: int,
     device: torch.device,
     progress: bool = True,
+    mirror: bool = False,
 ) -> Features:
     """Features of the photos at `positions`, on `device`, from the cache when it has them.
 
-    The cache knows the photos by catalog, framing and side, the network by its weights. Several
-    processes may ask at once: one computes, the others wait.
+    With `mirror` they are the mean of those of a photo and of its mirror image.
+    The cache knows the photos by catalog, framing and side, the network by its weights. Of several
+    processes that ask by chance one computes and the others wait; those that were started together
+    share the photos.
     """
     positions = np.sort(positions)
     folder = cache_root() / "features"
     folder.mkdir(parents=True, exist_ok=True)
-    key = _key(model, store, positions, normalize, size)
+    key = _key(model, store, positions, normalize, size, mirror)
     path = folder / f"{store.catalog.name}-{key}.safetensors"
-    with FileLock(f"{path}.lock"):
-        try:
-            tensors, about = load_tensors(path)
-        except RunError:  # not there, or damaged
+    with FileLock(f"{path}.lock") if is_main() else contextlib.nullcontext():
+        kept = _kept(path)
+        if all_say(kept is not None):
+            tensors, about = kept
+        else:
             started = time.perf_counter()
-            values = _compute(model, store, positions, normalize, size, device, progress)
+            own = share(positions)
+            values = _compute(model, store, own, normalize, size, device, progress, mirror)
+            values = together(values, len(positions))
             # Half precision: a head learns the same from it, and a million photos take 2.5 GB.
             tensors, about = {"values": values.half()}, {"seconds": time.perf_counter() - started}
-            save_tensors(path, tensors, about)
+            if is_main():
+                save_tensors(path, tensors, about)
     return Features(tensors["values"].to(device).float(), positions, about["seconds"])
 
 
+def _kept(path: Path) -> tuple[dict, dict] | None:
+    try:
+        return load_tensors(path)
+    except RunError:  # not there, or damaged
+        return None
+
+
 @torch.no_grad()
-def _compute(model, store, positions, normalize, size, device, progress) -> torch.Tensor:
+def _compute(model, store, positions, normalize, size, device, progress, mirror) -> torch.Tensor:
     learning = model.training
     model.eval()
     bar = tqdm(total=len(positions), desc="features", unit="photo", disable=not progress)
     found = []
     with bar:
         for photos in scoring_photos(store, positions, size, device):
-            found.append(model.features(normalize(photos)).float().cpu())
+            features = model.features(normalize(photos))
+            if mirror:
+                features = (features + model.features(normalize(photos.flip(3)))) / 2
+            found.append(features.float().cpu())
             bar.update(len(photos))
     model.train(learning)
     return torch.cat(found)
 
 
-def _key(model, store, positions, normalize, size) -> str:
-    digest = hashlib.sha256(f"v2|{store.catalog.fingerprint}|{store.framing}|{size}".encode())
+def _key(model, store, positions, normalize, size, mirror) -> str:
+    seen = f"v2|{store.catalog.fingerprint}|{store.framing}|{size}{'|mirror' if mirror else ''}"
+    digest = hashlib.sha256(seen.encode())
     digest.update(positions.tobytes())
     for part in (normalize, model.body):
         for name, value in part.state_dict().items():

@@ -96,6 +96,19 @@ class Embedder(Classifier):
         return self.embed(self.features(x))
 
 
+class BelowHead(Embedder):
+    """A network that was trained to compare, by what lies below its last layer.
+
+    What a loss is told about, it fits to the classes it is told about; the layer before has seen
+    the same photos and forgets less of what tells others apart (Roth 2020, arXiv:2002.08473;
+    Bordes 2022, arXiv:2206.13378).
+    """
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, num_features) of length one: the pooled features themselves."""
+        return nn.functional.normalize(features)
+
+
 # --- plain CNNs ---------------------------------------------------------------------------------
 
 

@@ -91,7 +91,7 @@ class Recipe:
     patience: int = 0  # epochs without improvement before stopping; 0: never stop early
     min_change: float = 0.0  # smaller improvements do not count
     eval_every: int = 1  # epochs between two looks at val
-    flip_eval: bool = False  # score the mean of a photo and its mirror image
+    flip_eval: bool = False  # score, or compare by, the mean of a photo and its mirror image
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -333,8 +333,7 @@ _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features co
 # Networks that compare, with the photos and epochs of lite0_cpu. What a loss learns itself has to
 # move much faster than the network (Kim 2020).
 _add("lite0_contrastive", "lite0_cpu", note="embedding, contrastive loss", embedding=512,
-     loss="contrastive", sampler="per_class", smoothing=0.0, cutmix=0.0,
-     flip_eval=False)  # fmt: skip
+     loss="contrastive", sampler="per_class", smoothing=0.0, cutmix=0.0)  # fmt: skip
 _add("lite0_triplet", "lite0_contrastive", note="embedding, triplets mined semi-hard",
      loss="triplet")  # fmt: skip
 _add("lite0_multi_similarity", "lite0_contrastive", note="embedding, multi-similarity loss",

@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,9 @@ from carlib.augment import STATISTICS
 from carlib.backbones import BACKBONES, build_backbone
 from carlib.catalog import Catalog
 from carlib.errors import RecipeError, RunError
-from carlib.models import MODELS, Embedder, build_model
+from carlib.models import MODELS, BelowHead, Embedder, build_model
 from carlib.paths import results_root, runs_root
+from carlib.processes import is_main
 from carlib.recipes import Recipe, recipe_from_json
 
 if TYPE_CHECKING:
@@ -134,6 +135,11 @@ class Checkpoint:
         for value in model.state_dict().values():
             digest.update(value.contiguous().numpy().tobytes())
         return cls(model, chosen, catalog.class_names, mean, std, digest.hexdigest()[:16])
+
+    def below_head(self) -> Checkpoint:
+        """The same network compared by what lies below its last layer, under a name of its own."""
+        chosen = self.recipe.but(name=f"{self.recipe.name}_features")
+        return replace(self, model=BelowHead(self.model), recipe=chosen, hash=f"{self.hash}-below")
 
     def check_classes(self, catalog: Catalog) -> None:
         """Refuse a catalog of other classes, naming the first that differ."""
@@ -281,7 +287,10 @@ class Record:
     made: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     def write(self, folder: Path | None = None) -> Path:
-        """Write the record as JSON into the results folder and give its path."""
+        """Write the record as JSON into the results folder and give its path.
+
+        Of several processes the main one writes.
+        """
         folder = folder or results_root()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
@@ -291,7 +300,8 @@ class Record:
             raise RunError(
                 f"{self.name}: a value is not a finite number; see its metrics"
             ) from None
-        write_atomically(path, text + "\n")
+        if is_main():
+            write_atomically(path, text + "\n")
         return path
 
 
@@ -343,8 +353,9 @@ def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Pa
     folder = folder or results_root()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "test_ledger.jsonl"
-    with path.open("a") as file:
-        file.write(json.dumps(_rounded(dict(entry))) + "\n")
+    if is_main():
+        with path.open("a") as file:
+            file.write(json.dumps(_rounded(dict(entry))) + "\n")
     return path
 
 

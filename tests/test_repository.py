@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("errors", "paths", "names", "catalog", "readers", "showroom", "sources"),
+    ("errors", "paths", "processes", "names", "catalog", "readers", "showroom", "sources"),
     ("photos", "audit", "sampling", "pairs", "fetch"),
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
@@ -36,7 +36,7 @@ FLOORS = (
         "predictor",
         "export",
     ),
-    ("cli", "report", "notebook", "app", "__init__"),
+    ("cli", "report", "notebook", "app", "__init__", "__main__"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 LARGEST = 13_000_000  # bytes

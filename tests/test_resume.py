@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toys import toy_catalog, toy_recipe
 
 from carlib import records, training
+from carlib.errors import RunError
 from carlib.records import Run, load_tensors
 from carlib.training import Trainer, train
 
@@ -159,3 +163,103 @@ def test_killed_and_resumed_ends_in_the_same_weights(
         {k: v for k, v in row.items() if k != "seconds"} for row in there.history()
     ]
     assert not list(folder.glob("*.tmp"))
+
+
+# --- at random moments --------------------------------------------------------------------------
+
+KILLS = 20
+
+
+def long_session(root: str, cache: str, folder: str, limit: int = 0) -> None:
+    """Train twelve epochs; with a limit no file may grow beyond so many bytes."""
+    torch.set_num_threads(1)
+    os.environ["CARLIB_CACHE"] = cache
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails with an error
+    try:
+        train(long_recipe(), toy_catalog(Path(root)), folder, progress=False, workers=0)
+    except RunError as error:
+        Path(folder).with_suffix(".error").write_text(str(error))
+        raise SystemExit(3) from None
+
+
+def long_recipe():
+    return toy_recipe(epochs=12, batch_size=16, **RECIPES["averaged"])
+
+
+@pytest.fixture(scope="module")
+def long_run(toy_root, tmp_path_factory, processes):
+    """The uninterrupted run that the others must equal."""
+    base = tmp_path_factory.mktemp("long")
+    process = processes.Process(
+        target=long_session, args=(str(toy_root), str(base), str(base / "whole"))
+    )
+    process.start()
+    process.join(240)
+    assert process.exitcode == 0
+    return base
+
+
+def same_weights(folder: Path, other: Path) -> bool:
+    for file in ("last.safetensors", "best.safetensors"):
+        mine, theirs = load_tensors(folder / file)[0], load_tensors(other / file)[0]
+        if mine.keys() != theirs.keys() or not all(torch.equal(mine[k], theirs[k]) for k in mine):
+            return False
+    return True
+
+
+def test_twenty_kills_at_random_moments(processes, long_run, toy_root, tmp_path) -> None:
+    """Whatever is going on: importing, decoding, an epoch, the writing of a file."""
+    generator, folder, killed = np.random.default_rng(0), tmp_path / "killed", 0
+    arguments = (str(toy_root), str(long_run), str(folder))
+    for _ in range(4 * KILLS):
+        process = processes.Process(target=long_session, args=arguments)
+        process.start()
+        process.join(float(generator.uniform(0.05, 1.2)))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            killed += 1
+        if killed == KILLS or (folder / "finished.json").exists():
+            break
+    assert killed >= KILLS // 2  # a fast machine ends before the twentieth
+    os.environ["CARLIB_CACHE"] = str(long_run)
+    train(long_recipe(), toy_catalog(toy_root), folder, progress=False, workers=0)
+    assert same_weights(folder, long_run / "whole")
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_a_disk_that_takes_no_more_costs_nothing_that_was_written(
+    processes, long_run, toy_root, tmp_path
+) -> None:
+    """The limit of the file size is the system's: writing fails in the middle of a file."""
+    folder = tmp_path / "full"
+    largest = (long_run / "whole" / "last.safetensors").stat().st_size
+    arguments = (str(toy_root), str(long_run), str(folder), largest // 2)
+    process = processes.Process(target=long_session, args=arguments)
+    process.start()
+    process.join(240)
+    assert process.exitcode == 3
+    assert "cannot be written" in folder.with_suffix(".error").read_text()
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob("*.safetensors"))
+    os.environ["CARLIB_CACHE"] = str(long_run)
+    train(long_recipe(), toy_catalog(toy_root), folder, progress=False, workers=0)
+    assert same_weights(folder, long_run / "whole")
+
+
+def test_photos_deleted_during_an_epoch_are_not_missed(
+    long_run, toy_root, tmp_path, monkeypatch
+) -> None:
+    """They were decoded once, and the training lives on that."""
+    root, judge = tmp_path / "shapes", Trainer._judge
+    shutil.copytree(toy_root, root)
+    catalog = toy_catalog(root)
+
+    def delete_then_judge(self, *arguments):
+        shutil.rmtree(root, ignore_errors=True)
+        return judge(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_judge", delete_then_judge)
+    train(long_recipe(), catalog, tmp_path / "run", progress=False, workers=0)
+    assert not root.exists() and same_weights(tmp_path / "run", long_run / "whole")

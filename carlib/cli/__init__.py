@@ -7,10 +7,15 @@ be met; then one line on stderr says why.
 
 from __future__ import annotations
 
+import os
+import sys
+
 from carlib.cli import data, learn, use  # noqa: F401  (each adds its commands)
 from carlib.cli.base import app
 
 
 def main() -> None:
-    """Entry point of the `carlib` command."""
+    """Entry point of the `carlib` command; of several processes only the main one is heard."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
     app()

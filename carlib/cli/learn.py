@@ -248,16 +248,22 @@ def _print_maps(record: Record, path: Path) -> None:
 
 
 def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None) -> None:
-    """Write the records of neighbors, and of pairs where classes are left that were not learned."""
+    """Write the records of neighbors, and of pairs where classes are left that were not learned.
+
+    A network that learned to compare is also scored by what lies below its last layer.
+    """
     from rich.console import Console
 
     from carlib.retrieval import score_retrieval
     from carlib.verification import has_trial, score_verification
 
+    ways = [checkpoint, checkpoint.below_head()] if checkpoint.recipe.embedding else [checkpoint]
+
     def records() -> Iterator[Record]:
-        yield from score_retrieval(checkpoint, catalog, run)
-        if has_trial(checkpoint, catalog):
-            yield score_verification(checkpoint, catalog, run)
+        for way in ways:
+            yield from score_retrieval(way, catalog, run)
+            if has_trial(way, catalog):
+                yield score_verification(way, catalog, run)
 
     for record in records():
         shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"

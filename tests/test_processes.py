@@ -1,0 +1,102 @@
+"""Two real processes that train together, as torchrun and accelerate start them, against one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import toy_catalog
+
+from carlib.embeddings import embed
+from carlib.processes import all_say, is_main, share, together, world
+from carlib.records import Checkpoint, Run, load_tensors
+
+SETTINGS = dict(model="cnn3", size=16, augment="none", epochs=3, batch_size=16, lr=2e-3,
+                smoothing=0.0, statistics="half", eval_size=0)  # fmt: skip
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "-m", "carlib"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1",
+              "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
+              "-m", "carlib"]  # fmt: skip
+LAUNCHERS = {"one": ["-m", "carlib"], "torchrun": TORCHRUN, "accelerate": ACCELERATE}
+
+
+def train_with(launcher: str, root: Path, folder: Path) -> Run:
+    changes = [word for k, v in SETTINGS.items() for word in ("--set", f"{k}={json.dumps(v)}")]
+    done = subprocess.run(
+        [sys.executable, *LAUNCHERS[launcher], "train", "cnn3", "--data", str(root), *changes],
+        capture_output=True, text=True, timeout=200,
+        env=os.environ | {"CARLIB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1",
+                          "CARLIB_RESULTS": str(folder / "results"),
+                          "CARLIB_CACHE": str(folder / "cache")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("accuracy") == 1  # said once
+    (found,) = (folder / "runs").iterdir()
+    return Run(found, Checkpoint.load(found).recipe)
+
+
+@pytest.fixture(scope="module")
+def alone(toy_root, tmp_path_factory) -> tuple[Run, Path]:
+    folder = tmp_path_factory.mktemp("one")
+    return train_with("one", toy_root, folder), folder
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes_give_the_curve_of_one(alone, toy_root, tmp_path, launcher: str) -> None:
+    """Each with half of the batch: together they are one process with the whole of it."""
+    run, folder = alone
+    both = train_with(launcher, toy_root, tmp_path)
+    for mine, theirs in zip(both.history(), run.history(), strict=True):
+        for name in ("lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name
+    weights, expected = load_tensors(both.last)[0], load_tensors(run.last)[0]
+    assert all(torch.allclose(weights[k], expected[k], atol=1e-4) for k in expected)
+    (record,) = (tmp_path / "results").glob("*.json")  # written once
+    (single,) = (folder / "results").glob("*.json")
+    mine, theirs = (json.loads(path.read_text()) for path in (record, single))
+    assert mine["data"] == theirs["data"]  # every photo counted once
+    assert mine["metrics"]["accuracy"] == pytest.approx(theirs["metrics"]["accuracy"])
+
+
+EMBEDDING = """
+import sys, numpy as np
+from pathlib import Path
+from toys import toy_catalog, toy_recipe
+from carlib.embeddings import embed
+from carlib.processes import is_main
+from carlib.records import Checkpoint
+catalog = toy_catalog(Path(sys.argv[1]))
+points = embed(Checkpoint.begin(toy_recipe(), catalog), catalog, progress=False)
+if is_main():
+    np.save(sys.argv[2], points.vectors)
+"""
+
+
+def test_embeddings_are_shared_and_put_in_order(toys, toy_root, tmp_path) -> None:
+    from toys import toy_recipe
+
+    script, out = tmp_path / "embedding.py", tmp_path / "points.npy"
+    script.write_text(EMBEDDING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+               "--master-port=0", str(script), str(toy_root), str(out)]  # fmt: skip
+    here = str(Path(__file__).parent)
+    subprocess.run(command, check=True, env=os.environ | {
+        "PYTHONPATH": os.pathsep.join([here, str(Path(here).parent)]), "OMP_NUM_THREADS": "1",
+        "CARLIB_CACHE": str(tmp_path / "other")})  # fmt: skip
+    alone = embed(Checkpoint.begin(toy_recipe(), toys), toys, progress=False)
+    np.testing.assert_allclose(np.load(out), alone.vectors, atol=2e-3)
+
+
+def test_alone_everything_is_ones_own(toy_root) -> None:
+    assert world() == (0, 1) and is_main() and all_say(True) and not all_say(False)
+    positions = np.arange(5)
+    assert share(positions) is positions
+    values = torch.rand(5, 2)
+    assert together(values, 5) is values
+    assert len(toy_catalog(toy_root)) == 96
