@@ -13,13 +13,18 @@ import numpy as np
 import torch
 
 
+def without_gpus() -> bool:
+    """True where several processes share processors: accelerate joins them when told so alone."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+
+
 def world() -> tuple[int, int]:
     """Which process this is (0: the main one), and how many there are on all machines."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     from accelerate import PartialState
 
-    state = PartialState()  # joins the group when it is called first
+    state = PartialState(cpu=without_gpus())  # joins the group when it is called first
     return state.process_index, state.num_processes
 
 
@@ -44,7 +49,7 @@ def together(values: torch.Tensor, count: int) -> torch.Tensor:
     rows = -(-count // number)
     padded = torch.zeros(rows, *values.shape[1:], dtype=values.dtype)
     padded[: len(values)] = values
-    padded = padded.to(PartialState().device)
+    padded = padded.to(PartialState(cpu=without_gpus()).device)
     parts = [torch.empty_like(padded) for _ in range(number)]
     torch.distributed.all_gather(parts, padded)
     return torch.stack(parts, dim=1).flatten(0, 1)[:count].cpu()

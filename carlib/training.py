@@ -32,6 +32,7 @@ from carlib.metrics import quick_metrics, quick_retrieval
 from carlib.models import count_parameters
 from carlib.photos import PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
+from carlib.processes import without_gpus
 from carlib.recipes import Recipe
 from carlib.records import (
     Checkpoint,
@@ -494,7 +495,7 @@ def make_accelerator(chosen: Recipe) -> Accelerator:
         there = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         precision = "bf16" if there else "no"
     AcceleratorState._reset_state()  # else the first run's precision is every later one's
-    return Accelerator(mixed_precision=precision)
+    return Accelerator(mixed_precision=precision, cpu=without_gpus())
 
 
 def make_optimizer(
