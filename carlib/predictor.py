@@ -229,5 +229,10 @@ def publish(
     path.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(path, half, about)
     record = evaluate(Checkpoint.load(path), catalog, "val", run)
-    extra = record.extra | {"use": about["use"], "bytes": path.stat().st_size}
+    extra = record.extra | {
+        "use": about["use"],
+        "bytes": path.stat().st_size,
+        "known_share": float((chances >= about["use"]["known_from"]).mean()),
+        "train_photos": catalog.split_sizes["train"],
+    }
     return replace(record, kind="published", name="published", extra=extra)

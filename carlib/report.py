@@ -1,4 +1,4 @@
-"""Figures, report.pdf and the README's results table, made from the records in data/results.
+"""Figures, report.pdf, README's results and the model card, from the records in data/results.
 
 Nothing here computes a result: a number in the report is a number in a record. The same records
 give the same bytes, so `check_report` proves that what is committed is what the records say by
@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from carlib.audit import MAX_RATIO, MIN_SIDE
+from carlib.card import CARD, model_card
 from carlib.errors import RunError
 from carlib.models import count_parameters
 from carlib.paths import checkout
@@ -63,7 +64,12 @@ def build_report(root: Path | None = None) -> list[Path]:
     write_atomically(root / "report.pdf", typeset(root, records))
     readme = (root / "README.md").read_text()
     write_atomically(root / "README.md", fill(readme, "results", results_table(records)))
-    return [*written, root / "report.pdf", root / "README.md"]
+    written += [root / "report.pdf", root / "README.md"]
+    if card := model_card(root, records):
+        (root / CARD).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(root / CARD, card)
+        written.append(root / CARD)
+    return written
 
 
 def check_report(root: Path | None = None) -> list[str]:
@@ -79,6 +85,9 @@ def check_report(root: Path | None = None) -> list[str]:
     readme = (root / "README.md").read_text()
     for ours, theirs in _changed(readme, fill(readme, "results", results_table(records))):
         found.append(f"README.md: says {ours!r}, the records say {theirs!r}")
+    card = (root / CARD).read_text() if (root / CARD).exists() else ""
+    for ours, theirs in _changed(card, model_card(root, records) or ""):
+        found.append(f"{CARD}: says {ours!r}, the records say {theirs!r}")
     return found
 
 

@@ -25,17 +25,8 @@ FLOORS = (
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
     ("metrics", "trust", "features", "training", "evaluation", "results", "embeddings"),
-    (
-        "plots",
-        "studies",
-        "retrieval",
-        "gallery",
-        "verification",
-        "explain",
-        "faithfulness",
-        "predictor",
-        "export",
-    ),
+    ("plots", "studies", "retrieval", "gallery", "verification", "explain", "faithfulness"),
+    ("predictor", "export", "card"),
     ("cli", "report", "notebook", "app", "__init__", "__main__"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
