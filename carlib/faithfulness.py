@@ -41,6 +41,8 @@ HIGHER_IS_BETTER = {
     "insertion": True, "deletion": False, "average_drop": False, "increase": True, "road": True,
 }  # fmt: skip
 BATCH = 64
+VISIBLE = 0.005  # share of a photo from which on a part counts as shown
+RANDOM = "random network"  # the row of a network that knows nothing
 
 
 # --- maps that know nothing of the network ------------------------------------------------------
@@ -196,6 +198,12 @@ def randomized(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
                 yield name, copied
 
 
+def _forgetful(checkpoint: Checkpoint) -> Viewer:
+    """The checkpoint's network with random weights throughout."""
+    *_, (_, network) = randomized(checkpoint.model)
+    return Viewer(replace(checkpoint, model=network))
+
+
 def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Spearman's correlation of two maps of each photo; 0 where one of them is flat."""
     ranks = [rankdata(part.reshape(len(part), -1), axis=1) for part in (maps, others)]
@@ -206,7 +214,11 @@ def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def sanity(
-    checkpoint: Checkpoint, photos: torch.Tensor, maps: np.ndarray, classes: Sequence[int]
+    checkpoint: Checkpoint,
+    photos: torch.Tensor,
+    maps: np.ndarray,
+    classes: Sequence[int],
+    layer: str = "",
 ) -> list[dict[str, object]]:
     """Rank correlation of Grad-CAM's maps with those of ever more random networks, a row each.
 
@@ -215,7 +227,7 @@ def sanity(
     rows = []
     for name, network in randomized(checkpoint.model):
         viewer = Viewer(replace(checkpoint, model=network))
-        others = heat_maps(viewer, photos, classes)
+        others = heat_maps(viewer, photos, classes, layer=layer)
         rows.append({"random_from": name} | with_interval(
             "correlation", rank_correlation(maps, others)))  # fmt: skip
     return rows
@@ -313,27 +325,30 @@ def score_maps(
     count: int = 100,
     methods: Sequence[str] = tuple(METHODS),
     measures: Sequence[str] = tuple(MEASURES),
+    layer: str = "",
     seed: int = 0,
 ) -> Record:
     """Whether a network's heat maps can be believed; the record is not written.
 
-    `count` photos drawn by seed, the answered class explained, by every method and every baseline.
-    Rows of the record: the measures, and where boxes or parts are known the share of the map inside
-    over the share of the area. Beside them: what random layers do to the map, and on drawn cars
-    what hiding the background, the car, the badge or the grille costs.
+    `count` photos drawn by seed, the answered class explained, by every method (at a `layer`, else
+    at the last), by Grad-CAM of a network of random weights, and by every baseline. Rows of the
+    record: the measures, and where boxes or parts are known the share of the map inside over the
+    share of the area. Beside them: what random layers do to the map, and on drawn cars what hiding
+    the background, the car, the badge or the grille costs.
     """
     viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, split, count, seed)
     maps, seconds = {}, {}
     for method in methods:
         started = time.perf_counter()
-        maps[method] = heat_maps(viewer, seen.photos, seen.answers, method)
+        maps[method] = heat_maps(viewer, seen.photos, seen.answers, method, layer)
         seconds[method] = time.perf_counter() - started
+    maps[RANDOM] = heat_maps(_forgetful(checkpoint), seen.photos, seen.answers, methods[0], layer)
     maps |= {name: baseline_maps(seen.photos, name, seed) for name in BASELINES}
     rows = faithfulness(viewer, seen.photos, maps, seen.answers, measures)
     known, hidden_parts = _known_masks(seen, catalog)
     for row in rows:
         for name, masks in known.items():
-            shows = masks.any((1, 2))
+            shows = masks.mean((1, 2)) > VISIBLE
             own = maps[row["map"]][shows], masks[shows]
             row |= with_interval(f"times_{name}_area", times_area(*own))
             row |= with_interval(f"points_in_{name}", points_inside(*own))
@@ -341,7 +356,7 @@ def score_maps(
     needed = needs(viewer, seen.photos, seen.labels, hidden_parts) if hidden_parts else None
     return Record(
         kind="maps",
-        name=f"maps-{catalog.name}-{chosen.name}-seed{chosen.seed}",
+        name=f"maps-{catalog.name}-{chosen.name}-seed{chosen.seed}{f'-{layer}' if layer else ''}",
         data=scored_data(catalog, split, len(seen)),
         metrics={"accuracy": float((seen.answers == seen.labels).mean())}
         | {name: value for name, value in rows[0].items() if name != "map"},
@@ -349,9 +364,9 @@ def score_maps(
         checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
         extra={
             "explained": first,  # by which method the metrics are
-            "layer": target_layer(viewer.network, viewer.size, viewer.channels).name,
+            "layer": target_layer(viewer.network, viewer.size, viewer.channels, layer).name,
             "rows": rows,
-            "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers),
+            "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers, layer),
             "needs": [] if needed is None else needed.to_dict(orient="records"),
             "area": {name: float(masks.mean()) for name, masks in known.items()},
         },

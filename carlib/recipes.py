@@ -325,6 +325,9 @@ _add("lite0_cpu", "lite0", note="ours on two CPU cores", size=160, eval_size=192
      eval_every=2, flip_eval=True)  # fmt: skip
 _add("lite0_cpu_long", "lite0_cpu", note="ours on two CPU cores, more epochs", mixup=0.2,
      grow_until=0.6, mix_probability=0.5, epochs=20, ema=0.998, eval_every=4)  # fmt: skip
+_add("years", "lite0_cpu", note="which of two years? for showroom#years", crop="box", margin=0.1,
+     augment="light", size=192, eval_size=0, start_size=0, store_size=224, cutmix=0.0, epochs=16,
+     batch_size=32, flip_eval=False)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
      model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
      augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,

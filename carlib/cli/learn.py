@@ -79,6 +79,7 @@ def evaluate_command(
     maps: Annotated[
         int, typer.Option(help="Score heat maps of so many photos instead: are they true?")
     ] = 0,
+    layer: Annotated[str, typer.Option(help="Where maps are taken; else at the last layer.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
@@ -90,7 +91,7 @@ def evaluate_command(
     if maps:
         from carlib.faithfulness import score_maps
 
-        record, show = score_maps(checkpoint, catalog, split, maps), _print_maps
+        record, show = score_maps(checkpoint, catalog, split, maps, layer=layer), _print_maps
     elif views:
         record, show = evaluate_views(checkpoint, catalog, split), _print_views
     else:
