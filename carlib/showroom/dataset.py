@@ -38,7 +38,7 @@ SHOWROOM_VERSION = "3"
 
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 YEARS = {"photos_per_class": 160, "size": 224, "only": (4, 5)}
-"""Variant "years": one car in both years, drawn larger, so that a network can learn what differs."""
+"""Variant "years": one car in both years, drawn larger, so that one can learn what differs."""
 _WORKERS = 2
 
 
