@@ -23,6 +23,7 @@ from carlib.results import (
     Row,
     comparable,
     evaluations,
+    map_rows,
     retrieval_rows,
     row,
     verification_rows,
@@ -190,6 +191,16 @@ def full_scale_search() -> pd.DataFrame:
     found = [r for r in load_records(kind="benchmark") if r.name.startswith("search-")]
     rows = [{"photos": r.data["photos"]} | line for r in found for line in r.extra["rows"]]
     return pd.DataFrame(rows) if rows else pd.DataFrame({"search": ["not run"]})
+
+
+def full_scale_maps() -> pd.DataFrame:
+    """Committed measures of heat maps, a row per network and kind of map."""
+    rows = map_rows(load_records(kind="maps"))
+    if not rows:
+        return pd.DataFrame({"maps": ["not run"]})
+    table = pd.DataFrame(rows).set_index(["data", "recipe", "layer", "map"])
+    shown = [name for name in table if not name.endswith("_interval")]
+    return table[shown].round(3).fillna("")
 
 
 def studies(question: str) -> pd.DataFrame:

@@ -99,6 +99,17 @@ def verification_rows(records: Sequence[Record]) -> list[dict[str, object]]:
     return _compared([r for r in records if r.kind == "verification"], "hard_auc")
 
 
+def map_rows(records: Sequence[Record]) -> list[dict[str, object]]:
+    """Measures of heat maps, a row per network, data set and kind of map, in the records' order."""
+    rows = []
+    for record in records:
+        if record.kind == "maps":
+            about = {"recipe": record.recipe["name"], "data": record.data["catalog"],
+                     "layer": record.extra["layer"], "photos": record.data["photos"]}  # fmt: skip
+            rows += [about | row for row in record.extra["rows"]]
+    return rows
+
+
 def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
     """A row per recipe that compares photos of Stanford Cars, by its mean score `key`."""
     found = [record for record in found if record.data["catalog"] == STANFORD]

@@ -4,13 +4,14 @@ tell a true map from a false one."""
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from toys import toy_recipe
 
 from carlib import faithfulness as truth
-from carlib import plots
+from carlib import plots, results
 from carlib.backbones import BACKBONES
 from carlib.errors import RunError
 from carlib.explain import (
@@ -26,6 +27,7 @@ from carlib.models import MODELS, Classifier
 from carlib.photos import Framing
 from carlib.recipes import Recipe
 from carlib.records import Checkpoint, make_network
+from carlib.showroom import open_showroom
 from carlib.training import load_or_train
 
 
@@ -323,3 +325,72 @@ def test_hiding_what_decides_costs_and_hiding_the_rest_does_not() -> None:
     assert table["cost"].tolist() == [1.0, 0.0] and table["whole"].tolist() == [1.0, 1.0]
     covered = truth.hidden(photos, bright)
     assert covered[:, :, :8, 24:].std() < 1e-6 and torch.equal(covered[:, :, 8:], photos[:, :, 8:])
+
+
+# --- drawn cars: the truth is known -------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_years(tmp_path_factory):
+    """A network, before any training, and one car in both of its years."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARLIB_CACHE", str(tmp_path_factory.mktemp("years")))
+        catalog = open_showroom(photos_per_class=10, size=64, only=(4, 5))
+        chosen = toy_recipe(name="two", model="simple_resnet_half", size=64, store_size=64,
+                            crop="box", margin=0.1)  # fmt: skip
+        yield Checkpoint.begin(chosen, catalog), catalog
+
+
+def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) -> None:
+    checkpoint, catalog = two_years
+    methods, measures = ("Grad-CAM", "Layer-CAM"), ("insertion", "deletion", "road")
+    monkeypatch.setattr(truth, "ROAD_SHARES", [50])
+    record = truth.score_maps(checkpoint, catalog, "val", 3, methods, measures)
+    rows = record.extra["rows"]
+    assert [row["map"] for row in rows] == [*methods, truth.RANDOM, *truth.BASELINES]
+    for row in rows:
+        for name in (*measures, "times_changed_part_area", "times_car_area"):
+            low, high = row[f"{name}_interval"]
+            assert low <= row[name] <= high
+    by_name = {row["map"]: row for row in rows}
+    assert by_name["center"]["times_car_area"] > 1  # cars are in the middle
+    assert {"background", "car", "changed parts", "grille"} <= {
+        row["hidden"] for row in record.extra["needs"]
+    }
+    assert record.extra["sanity"][-1]["random_from"].startswith("body")
+    assert record.name == "maps-showroom-two-seed0" and record.data["photos"] == 3
+    assert results.map_rows([record])[0]["recipe"] == "two"
+
+
+def test_maps_of_a_named_layer_are_kept_apart(two_years) -> None:
+    checkpoint, catalog = two_years
+    names = [name for name, _ in checkpoint.model.body.named_children()]
+    record = truth.score_maps(
+        checkpoint, catalog, "val", 2, ("Grad-CAM",), ("deletion",), layer=f"body.{names[-3]}"
+    )
+    assert record.extra["layer"] == f"body.{names[-3]}" and record.name.endswith(names[-3])
+
+
+def test_one_class_against_another(two_years) -> None:
+    checkpoint, catalog = two_years
+    seen, viewer = see(checkpoint, catalog, "val", 2), Viewer(checkpoint)
+    others = truth.other_years(catalog)
+    assert others.tolist() == [1, 0]
+    own = heat_maps(viewer, seen.photos, [0, 0])
+    against = heat_maps(viewer, seen.photos, [0, 0], against=[1, 1])
+    assert own.shape == against.shape and not np.allclose(own, against)
+
+
+def test_other_years_of_half_the_cars() -> None:
+    assert truth.other_years(half_of_the_cars()).tolist() == [-1, -1]
+
+
+def half_of_the_cars():
+    from carlib.catalog import Catalog, FolderSource
+
+    names = ("Aurora Comet Sedan 2009", "Aurora Perigee Coupe 2008")
+    rows = pd.DataFrame({
+        "path": ["a.png", "b.png"], "label": [0, 1], "class_name": names, "split": "train",
+        "make": "Aurora", "model": ["Comet", "Perigee"], "year": [2009, 2008],
+    })  # fmt: skip
+    return Catalog.from_rows(rows, names, "showroom", FolderSource("."))

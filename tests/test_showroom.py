@@ -243,6 +243,23 @@ def test_long_tail_thins_the_training_photos_alone(few_cars):
     assert set(catalog.table["path"]) < set(whole.table["path"])
 
 
+def test_some_cars_alone_are_the_photos_that_all_have(few_cars):
+    some = open_showroom(photos_per_class=4, size=32, only=(5, 2))
+    assert some.class_names == (CARS[5].name, CARS[2].name) and len(some) == 8
+    assert set(some.table["path"]) < set(open_showroom(photos_per_class=4, size=32).table["path"])
+    with pytest.raises(DataError, match="cars 0 to 5, not 9"):
+        open_showroom(only=(1, 9))
+
+
+def test_the_variant_of_two_years(few_cars, monkeypatch):
+    monkeypatch.setitem(dataset.YEARS, "photos_per_class", 3)
+    years = open_catalog("showroom#years")
+    assert years.num_classes == 2 and years.table["model"].nunique() == 1
+    assert years.table["year"].nunique() == 2
+    with pytest.raises(DataError, match="no variant 'decades'"):
+        open_catalog("showroom#decades")
+
+
 def test_wrong_parameters_are_named(few_cars):
     for parameters in (
         {"photos_per_class": 2}, {"size": 8}, {"seed": -1}, {"long_tail": 0.5},
