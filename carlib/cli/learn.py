@@ -13,7 +13,7 @@ from carlib.cli.base import AsJson, DataOption, app, opened, table_of
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from carlib.catalog import Catalog
     from carlib.records import Checkpoint, Record, Run
@@ -37,6 +37,7 @@ def train_command(
     classes: Annotated[
         int, typer.Option(help="Learn the first so many classes; compare photos of the others.")
     ] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Train a recipe, resuming what was begun; score it on val and write the record.
 
@@ -55,12 +56,13 @@ def train_command(
     catalog = open_catalog(data).with_val()
     learned = catalog.select_classes(range(classes)) if classes else catalog
     for seed in range(chosen.seed, chosen.seed + seeds):
-        checkpoint, run = load_or_train(chosen.but(seed=seed), learned, profile=profile)
+        checkpoint, run = load_or_train(
+            chosen.but(seed=seed), learned, profile=profile, progress=not as_json, say=_to_stderr
+        )
         if classes or chosen.embedding:
-            _compare(checkpoint, catalog, run)
+            _compare(checkpoint, catalog, run, as_json)
         else:
-            record = evaluate(checkpoint, catalog, "val", run)
-            _print_score(record, record.write())
+            _tell(evaluate(checkpoint, catalog, "val", run), _print_score, as_json)
 
 
 @app.command("evaluate")
@@ -96,11 +98,7 @@ def evaluate_command(
         record, show = evaluate_views(checkpoint, catalog, split), _print_views
     else:
         record, show = evaluate(checkpoint, catalog, split, run), _print_score
-    path = record.write()
-    if as_json:
-        typer.echo(json.dumps({"record": str(path), "metrics": record.metrics}, indent=1))
-    else:
-        show(record, path)
+    _tell(record, show, as_json)
 
 
 @app.command("compare")
@@ -116,6 +114,7 @@ def compare_command(
     classes: Annotated[
         int, typer.Option(help="Of a recipe: compare photos of the classes after so many.")
     ] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
     from carlib.catalog import open_catalog
@@ -126,10 +125,10 @@ def compare_command(
     if what in RECIPES and not Path(what).exists():
         learned = catalog.select_classes(range(classes)) if classes else catalog
         begun = Checkpoint.begin(recipe(what).but(name=f"{what}_untrained"), learned)
-        _compare(begun, catalog, None)
+        _compare(begun, catalog, None, as_json)
     else:
         checkpoint, run = opened(Path(what))
-        _compare(checkpoint, catalog, run)
+        _compare(checkpoint, catalog, run, as_json)
 
 
 @app.command("study")
@@ -215,6 +214,19 @@ def _changes(settings: list[str]) -> dict[str, Any]:
     return changes
 
 
+def _to_stderr(words: str) -> None:
+    typer.echo(words, err=True)
+
+
+def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -> None:
+    """Write a record and show it; as JSON, one line each, with the path of the record."""
+    path = record.write()
+    if as_json:
+        typer.echo(json.dumps({"record": str(path), "metrics": record.metrics}))
+    else:
+        show(record, path)
+
+
 def _print_score(record: Record, path: Path) -> None:
     from rich.console import Console
 
@@ -248,31 +260,30 @@ def _print_maps(record: Record, path: Path) -> None:
     console.print(f"record {path}", soft_wrap=True)
 
 
-def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None) -> None:
+def _print_comparison(record: Record, path: Path) -> None:
+    from rich.console import Console
+
+    shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
+             for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
+                          "medium_auc", "hard_auc", "hard_eer")
+             if name in record.metrics)  # fmt: skip
+    Console().print(
+        f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}",
+        soft_wrap=True,
+    )
+
+
+def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json: bool) -> None:
     """Write the records of neighbors, and of pairs where classes are left that were not learned.
 
     A network that learned to compare is also scored by what lies below its last layer.
     """
-    from rich.console import Console
-
     from carlib.retrieval import score_retrieval
     from carlib.verification import has_trial, score_verification
 
-    ways = [checkpoint, checkpoint.below_head()] if checkpoint.recipe.embedding else [checkpoint]
-
-    def records() -> Iterator[Record]:
-        for way in ways:
-            yield from score_retrieval(way, catalog, run)
-            if has_trial(way, catalog):
-                yield score_verification(way, catalog, run)
-
-    for record in records():
-        shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
-                 for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
-                              "medium_auc", "hard_auc", "hard_eer")
-                 if name in record.metrics)  # fmt: skip
-        Console().print(
-            f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; "
-            f"record {record.write()}",
-            soft_wrap=True,
-        )
+    embeds = checkpoint.recipe.embedding
+    for way in [checkpoint, checkpoint.below_head()] if embeds else [checkpoint]:
+        for record in score_retrieval(way, catalog, run):
+            _tell(record, _print_comparison, as_json)
+        if has_trial(way, catalog):
+            _tell(score_verification(way, catalog, run), _print_comparison, as_json)
