@@ -251,11 +251,14 @@ def _where(settings: list[str]) -> dict[str, object]:
 def _print_answer(path: Path, answer: Answer) -> None:
     from rich.console import Console
 
-    title = str(path) if answer.known else f"{path}: not a car I know; the nearest would be"
-    table = table_of(title, "class", "probability")
+    console, title = Console(), str(path)
+    if not answer.known:
+        title += ": not a car I know; the nearest would be"
+    table = table_of("", "class", "probability")  # a title would be broken to the table's width
     for name, chance in zip(answer.names, answer.probabilities, strict=True):
         table.add_row(name, f"{chance:.3f}")
-    Console().print(table)
+    console.print(title, soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
 
 
 def _save(figure: Any, out: Path) -> None:
