@@ -12,6 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+import gradio as gr
+
 from carlib.catalog import Catalog, open_catalog
 from carlib.embeddings import embed
 from carlib.errors import CarlibError, RunError
@@ -20,8 +23,6 @@ from carlib.names import parse_name
 from carlib.photos import decode_photo
 from carlib.plots import overlay
 from carlib.predictor import Predictor, open_photo
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 SHOWN_SIDE = 640  # pixels: longer sides are made smaller, for the answer and for the page
 FOUND = 8  # neighbors
@@ -91,9 +92,8 @@ class Demo:
         return [str(file) for file in files] if drawn else []
 
 
-def build(demo: Demo):
-    """The page, a `gradio.Blocks`, not yet served."""
-    import gradio as gr
+def build(demo: Demo) -> gr.Blocks:
+    """The page, not yet served."""
 
     def asked(answer):
         def answered(*inputs):
@@ -111,6 +111,7 @@ def build(demo: Demo):
         image.preprocess = lambda payload: payload.path if payload else None
         return image
 
+    shown = {"interactive": False, "height": 300, "buttons": ["download", "fullscreen"]}
     # One photo at a time goes through the network, whoever asks and for what.
     queue = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal"}
     with gr.Blocks(title="carlib", analytics_enabled=False) as page:
@@ -122,7 +123,7 @@ def build(demo: Demo):
                     button = gr.Button("Which car is this?", variant="primary")
                 with gr.Column():
                     words, bars = gr.Markdown(), gr.Label(label="guesses", num_top_classes=5)
-                heat = gr.Image(label="where the network looked", interactive=False, height=300)
+                heat = gr.Image(label="where the network looked", **shown)
             button.click(asked(demo.identify), photo, [bars, words, heat], **queue)
             if files := demo.examples():
                 gr.Examples([[file] for file in files], photo, label="drawn cars")
@@ -132,7 +133,8 @@ def build(demo: Demo):
                     query = upload("photo to search for")
                     make = gr.Dropdown(demo.makes, value=ANY, label="make")
                     find = gr.Button("Find cars like this", variant="primary")
-                found = gr.Gallery(label=f"of {len(demo.gallery):,} photos", columns=4, scale=2)
+                found = gr.Gallery(label=f"of {len(demo.gallery):,} photos", columns=4, scale=2,
+                                   buttons=["download", "fullscreen"])  # fmt: skip
             find.click(asked(demo.search), [query, make], found, **queue)
         with gr.Tab("Compare"):
             with gr.Row():
@@ -140,8 +142,7 @@ def build(demo: Demo):
             ask = gr.Button("The same model?", variant="primary")
             verdict = gr.Markdown()
             with gr.Row():
-                shared = [gr.Image(label="what is alike", interactive=False, height=300)
-                          for _ in range(2)]  # fmt: skip
+                shared = [gr.Image(label="what is alike", **shown) for _ in range(2)]
             ask.click(asked(demo.compare), [one, two], [verdict, *shared], **queue)
     return page
 

@@ -315,7 +315,7 @@ def read_record(path: Path) -> Record:
     """One record; `RunError` names a file that is not one."""
     try:
         return Record(**json.loads(path.read_text()))
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # no JSON, no text, no object of these fields
         raise RunError(f"{path}: not a record ({error}); make it again") from None
 
 

@@ -191,7 +191,7 @@ def bench_command(
     if as_json:
         typer.echo(json.dumps(record.extra["rows"], indent=1))
         return
-    names = list(record.extra["rows"][0])
+    names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
     table = table_of(record.name, *names)
     for row in record.extra["rows"]:
         table.add_row(*(_short(row[name]) for name in names))
@@ -269,4 +269,6 @@ def _save(figure: Any, out: Path) -> None:
 
 
 def _short(value: object) -> str:
-    return f"{value:,.3g}" if isinstance(value, float) else f"{value}"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"
