@@ -125,11 +125,13 @@ def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
             for score, value in first.metrics.items()
             if isinstance(value, float)
         }
-        trained = first.checkpoint["epoch"] is not None
+        loss = "none"  # a network before any training
+        if first.checkpoint["epoch"] is not None:
+            loss = first.recipe["loss"].replace("_", "-")
+            loss += ", features" if name.endswith("_features") else ""
         values = [seed.metrics[key] for seed in seeds]
         rows.append(
-            {"recipe": name, "loss": first.recipe["loss"].replace("_", "-") if trained else "none",
-             "dims": first.extra["dims"], "seeds": len(seeds),
+            {"recipe": name, "loss": loss, "dims": first.extra["dims"], "seeds": len(seeds),
              "interval": first.metrics[f"{key}_interval"], "spread": [min(values), max(values)],
              **scores}
         )  # fmt: skip
