@@ -47,6 +47,7 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
             pairs=use["decision"]["pairs"],
             threshold=use["decision"]["threshold"],
             unknown=_unknown(study),
+            costs=_costs(records, record.checkpoint["hash"]),
             train_photos=record.extra["train_photos"],
             per_class=record.extra["train_photos"] / record.data["classes"],
             **{key: use[key] for key in ("temperature", "known_from", "trained_as")},
@@ -75,6 +76,33 @@ def _groups(record: Record) -> list[str]:
     order = sorted(photos, key=lambda body: (-photos[body], body))
     return [f"| {body} | {photos[body]} | {right[body] / photos[body]:.3f} |"
             for body in order if photos[body]]  # fmt: skip
+
+
+def _costs(records: Sequence[Record], checkpoint: str) -> str:
+    """Size and speed by torch, ONNX and int8, as `carlib bench` measured this very checkpoint."""
+    found = [r for r in records if r.name.startswith("deployment-")]
+    found = [r for r in found if r.checkpoint["hash"] == checkpoint]
+    if not found:
+        return "Not measured yet: `carlib bench --data PATH`."
+    record, extra = found[0], found[0].extra
+    where = record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
+    lines = [
+        f"{extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for one view of a photo "
+        f"of {extra['side']} pixels, on {where}. Accuracy is of one view of val.",
+        "",
+        "| way | MB | val accuracy | one photo, ms | photos/s | times torch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in extra["rows"]:
+        lines.append(
+            f"| {row['way']} | {row['bytes'] / 1e6:.1f} | {row['accuracy']:.3f} | "
+            f"{row['ms_per_photo']:.0f} | {row['photos_per_second']:.0f} | {row['speed']:.1f} |"
+        )
+    low, high = extra["rows"][-1]["change_interval"]
+    change = extra["rows"][-1]["change"]
+    return "\n".join(
+        [*lines, "", f"int8 against torch: {change:+.3f} ({low:+.3f} to {high:+.3f})."]
+    )
 
 
 def _unknown(study: Record | None) -> str:

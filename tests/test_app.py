@@ -118,6 +118,14 @@ def ask(page, path: str) -> None:
 def test_upload_click_read_the_answer(page, tmp_path) -> None:
     ask(page, upload(tmp_path))
     page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
+    shot = page.screenshot(path=tmp_path / "page.png")
+    assert len(shot) > 10_000
+
+
+def test_thirty_megapixels_through_the_browser(page, tmp_path) -> None:
+    shape(2, 900).resize((6000, 5000)).save(tmp_path / "large.jpg", quality=80)
+    ask(page, str(tmp_path / "large.jpg"))
+    page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
 
 
 def test_search_and_compare(page, tmp_path) -> None:

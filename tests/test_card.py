@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def published():
-    from dataclasses import replace
-
     found = fake_record(photos=8)
     use = {"temperature": 0.5, "known_from": 0.25, "trained_as": "f" * 16,
            "decision": {"threshold": 0.4, "slope": 9.0, "offset": -3.0, "pairs": 4321}}  # fmt: skip
@@ -52,7 +51,20 @@ def test_the_card_has_the_records_numbers() -> None:
     ):
         assert said in text
     assert "| Coupe | 8 | 0.750 |" in text and "BMW M3 Coupe 2012 (0.50 of 4)" in text
+    assert "Not measured yet" in text
     assert model_card(ROOT, [fake_record()]) is None
+
+
+def test_the_card_has_the_costs_of_this_very_network() -> None:
+    row = {"accuracy": 0.9, "ms_per_photo": 12.3, "photos_per_second": 45.6, "speed": 1.7,
+           "change": 0.01, "change_interval": [-0.02, 0.03]}  # fmt: skip
+    rows = [row | {"way": way, "bytes": 1_234_567} for way in ("torch", "onnx int8")]
+    extra = {"rows": rows, "parameters": 7654, "gflops": 0.56, "side": 96}
+    costs = replace(published(), kind="benchmark", name="deployment-toy", extra=extra)
+    text = model_card(ROOT, [published(), costs])
+    assert "| onnx int8 | 1.2 | 0.900 | 12 | 46 | 1.7 |" in text and "+0.010 (-0.020" in text
+    other = replace(costs, checkpoint={"hash": "0" * 16})
+    assert "Not measured yet" in model_card(ROOT, [published(), other])
 
 
 @pytest.mark.parametrize("changed", [True, False])

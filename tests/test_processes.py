@@ -17,6 +17,7 @@ from toys import toy_catalog
 from carlib.embeddings import embed
 from carlib.processes import all_say, is_main, share, together, world
 from carlib.records import Checkpoint, Run, load_tensors
+from carlib.training import train
 
 SETTINGS = dict(model="cnn3", size=16, augment="none", epochs=3, batch_size=16, lr=2e-3,
                 smoothing=0.0, statistics="half", eval_size=0)  # fmt: skip
@@ -100,6 +101,39 @@ def test_embeddings_are_shared_and_put_in_order(toys, toy_root, tmp_path) -> Non
         "CARLIB_CACHE": str(tmp_path / "other")})  # fmt: skip
     alone = embed(Checkpoint.begin(toy_recipe(), toys), toys, progress=False)
     np.testing.assert_allclose(np.load(out), alone.vectors, atol=2e-3)
+
+
+LAUNCHED = """
+import sys
+from pathlib import Path
+from accelerate import debug_launcher
+from toys import toy_catalog, toy_recipe
+from carlib.training import train
+
+def work():
+    train(toy_recipe(augment="none", epochs=2), toy_catalog(Path(sys.argv[1])), sys.argv[2],
+          progress=False, workers=0)
+
+if __name__ == "__main__":
+    debug_launcher(work, num_processes=2)
+"""
+
+
+def test_a_program_starts_them_as_a_notebook_does(toys, toy_root, tmp_path) -> None:
+    """By accelerate's launcher for processors; notebook_launcher is the same one for GPUs."""
+    from toys import toy_recipe
+
+    script, folder = tmp_path / "launched.py", tmp_path / "both"
+    script.write_text(LAUNCHED)
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, str(script), str(toy_root), str(folder)], check=True, env=(
+        os.environ | {"PYTHONPATH": os.pathsep.join([here, str(Path(here).parent)]),
+                      "OMP_NUM_THREADS": "1"}))  # fmt: skip
+    alone = train(toy_recipe(augment="none", epochs=2), toys, tmp_path / "one", progress=False)
+    both = Run(folder, toy_recipe())
+    assert both.finished
+    for mine, theirs in zip(both.history(), alone.history(), strict=True):
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
 
 
 def test_alone_everything_is_ones_own(toy_root) -> None:

@@ -192,9 +192,14 @@ def bench_command(
         typer.echo(json.dumps(record.extra["rows"], indent=1))
         return
     names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
-    table = table_of(record.name, *names)
+    table = table_of("", *names)
     for row in record.extra["rows"]:
         table.add_row(*(_short(row[name]) for name in names))
+    extra = record.extra
+    typer.echo(
+        f"{record.name}: {extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for a "
+        f"photo of {extra['side']} pixels"
+    )
     Console().print(table)
     Console().print(f"record {path}", soft_wrap=True)
 
