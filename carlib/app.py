@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -20,7 +19,7 @@ from carlib.embeddings import embed
 from carlib.errors import CarlibError, RunError
 from carlib.gallery import Gallery
 from carlib.names import parse_name
-from carlib.photos import decode_photo
+from carlib.photos import decode_photo, resize
 from carlib.plots import overlay
 from carlib.predictor import Predictor, open_photo
 
@@ -56,14 +55,9 @@ class Demo:
         """The most similar photos of the data set with a caption each."""
         where = None if make == ANY else {"make": make}
         found = self.gallery.search(self.predictor.embed(_upload(path)), FOUND, where)
-        read = self.catalog.source.read
-        return [
-            (
-                _smaller(decode_photo(read(row.path), row.path)),
-                f"{row.similarity:.2f} {row.class_name}",
-            )
-            for row in found.itertuples()
-        ]
+        captions = [f"{row.similarity:.2f} {row.class_name}" for row in found.itertuples()]
+        photos = [decode_photo(self.catalog.source.read(path), path) for path in found["path"]]
+        return list(zip(map(_smaller, photos), captions, strict=True))
 
     def compare(self, path: str | None, other: str | None) -> tuple[str, np.ndarray, np.ndarray]:
         """Whether two photos show the same model, and what makes them alike in each."""
@@ -84,10 +78,9 @@ class Demo:
 
     def examples(self, count: int = 4) -> list[str]:
         """Files of drawn cars; none where the data set's photos are no files."""
-        rows = self.catalog.table.drop_duplicates("label").iloc[
-            :: max(1, self.catalog.num_classes // count)
-        ]
-        files = [self.catalog.root / path for path in rows["path"][:count]]
+        one_each = self.catalog.table.drop_duplicates("label")["path"]
+        chosen = one_each[:: max(1, len(one_each) // count)][:count]
+        files = [self.catalog.root / path for path in chosen]
         drawn = self.catalog.name == "showroom" and all(file.is_file() for file in files)
         return [str(file) for file in files] if drawn else []
 
@@ -176,4 +169,4 @@ def _smaller(photo: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return photo
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
-    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    return resize(photo, width, height)

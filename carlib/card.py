@@ -8,9 +8,9 @@ from pathlib import Path
 
 from carlib.names import parse_name
 from carlib.records import PUBLISHED, Record
+from carlib.results import machine
 
 CARD = Path("carlib") / "data" / PUBLISHED.with_suffix(".md").name  # in the repository
-
 TEXT = Path("report") / "model_card.md"  # with places for the numbers
 
 
@@ -23,35 +23,32 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
     training = record.extra["training"]
     study = next((r for r in records if r.name.startswith("unknown-")), None)
     worst = sorted(record.per_class, key=lambda c: (c["recall"], -c["photos"], c["class"]))[:5]
-    return (
-        (root / TEXT)
-        .read_text()
-        .format(
-            name=PUBLISHED.stem,
-            classes=record.data["classes"],
-            model=record.recipe["model"],
-            recipe=record.recipe["name"],
-            catalog=record.data["catalog"],
-            minutes=training["seconds"] / 60,
-            hardware=record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores",
-            bytes=record.extra["bytes"],
-            hash=record.checkpoint["hash"],
-            photos=record.data["photos"],
-            split_hash=record.data["split_hash"],
-            scores="\n".join(_scores(metrics)),
-            groups="\n".join(_groups(record)),
-            worst="; ".join(f"{c['class']} ({c['recall']:.2f} of {c['photos']})" for c in worst),
-            ece=metrics["ece"],
-            ece_calibrated=metrics["ece_calibrated"],
-            passed=record.extra["known_share"],
-            pairs=use["decision"]["pairs"],
-            threshold=use["decision"]["threshold"],
-            unknown=_unknown(study),
-            costs=_costs(records, record.checkpoint["hash"]),
-            train_photos=record.extra["train_photos"],
-            per_class=record.extra["train_photos"] / record.data["classes"],
-            **{key: use[key] for key in ("temperature", "known_from", "trained_as")},
-        )
+    text = (root / TEXT).read_text()
+    return text.format(
+        name=PUBLISHED.stem,
+        classes=record.data["classes"],
+        model=record.recipe["model"],
+        recipe=record.recipe["name"],
+        catalog=record.data["catalog"],
+        minutes=training["seconds"] / 60,
+        hardware=machine(record),
+        bytes=record.extra["bytes"],
+        hash=record.checkpoint["hash"],
+        photos=record.data["photos"],
+        split_hash=record.data["split_hash"],
+        scores="\n".join(_scores(metrics)),
+        groups="\n".join(_groups(record)),
+        worst="; ".join(f"{c['class']} ({c['recall']:.2f} of {c['photos']})" for c in worst),
+        ece=metrics["ece"],
+        ece_calibrated=metrics["ece_calibrated"],
+        passed=record.extra["known_share"],
+        pairs=use["decision"]["pairs"],
+        threshold=use["decision"]["threshold"],
+        unknown=_unknown(study),
+        costs=_costs(records, record.checkpoint["hash"]),
+        train_photos=record.extra["train_photos"],
+        per_class=record.extra["train_photos"] / record.data["classes"],
+        **{key: use[key] for key in ("temperature", "known_from", "trained_as")},
     )
 
 
@@ -85,10 +82,9 @@ def _costs(records: Sequence[Record], checkpoint: str) -> str:
     if not found:
         return "Not measured yet: `carlib bench --data PATH`."
     record, extra = found[0], found[0].extra
-    where = record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
     lines = [
         f"{extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for one view of a photo "
-        f"of {extra['side']} pixels, on {where}. Accuracy is of one view of val.",
+        f"of {extra['side']} pixels, on {machine(record)}. Accuracy is of one view of val.",
         "",
         "| way | MB | val accuracy | one photo, ms | photos/s | times torch |",
         "|---|---|---|---|---|---|",

@@ -321,7 +321,7 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
         name, *words = name.split("#")
     for word in (word for word in words if word not in TARGETS):
         options["task"] = word
-    if name == "showroom" and not Path(name).exists():
+    if name == "showroom":
         from carlib.showroom import open_showroom
 
         catalog = open_showroom(**options)

@@ -22,10 +22,11 @@ import torch
 
 from carlib.catalog import Catalog
 from carlib.errors import RunError
+from carlib.evaluation import scored_data
 from carlib.explain import Viewer
 from carlib.loading import scoring_photos
 from carlib.metrics import bootstrap, interval
-from carlib.models import count_flops, count_parameters
+from carlib.models import count_flops, count_parameters, weight_bytes
 from carlib.photos import PhotoStore
 from carlib.records import Checkpoint, Record, command_line, write_atomically
 
@@ -163,7 +164,7 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
     with tempfile.TemporaryDirectory() as folder:
         plain = to_onnx(checkpoint, Path(folder) / "network.onnx")
         small = to_int8(plain, checkpoint, catalog)
-        sizes = {"torch": _weights_size(viewer), "onnx": plain.stat().st_size,
+        sizes = {"torch": weight_bytes(viewer.state_dict().values()), "onnx": plain.stat().st_size,
                  "onnx int8": small.stat().st_size}  # fmt: skip
 
         def by_torch(photos: np.ndarray) -> np.ndarray:
@@ -189,13 +190,7 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
     return Record(
         kind="benchmark",
         name=f"deployment-{catalog.name}-{chosen.name}",
-        data={
-            "catalog": catalog.name,
-            "fingerprint": catalog.fingerprint,
-            "split": "val",
-            "split_hash": catalog.split_hash("val"),
-            "photos": len(right["torch"]),
-        },
+        data=scored_data(catalog, "val", len(right["torch"])),
         metrics={
             "accuracy": rows[0]["accuracy"],
             "int8_change": rows[2]["change"],
@@ -210,10 +205,6 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
         },
         command=command_line(),
     )
-
-
-def _weights_size(network: torch.nn.Module) -> int:
-    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
 
 
 def _right(ways: dict[str, Callable], checkpoint: Checkpoint, catalog: Catalog) -> dict[str, Any]:

@@ -6,7 +6,7 @@ pooled features by `features(x)` and its logits by calling it, whatever the size
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -32,6 +32,11 @@ def build_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def weight_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes that some tensors take, such as the values of a state dict."""
+    return sum(value.numel() * value.element_size() for value in tensors)
 
 
 def count_flops(model: nn.Module, size: int, channels: int = 3) -> int:

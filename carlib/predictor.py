@@ -10,6 +10,7 @@ Photos are uint8 RGB (height, width, 3), boxes 0-based half-open pixels (x1, y1,
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from carlib.embeddings import embed
 from carlib.errors import PhotoError, RunError
 from carlib.evaluation import VIEWS, evaluate, logits_of
 from carlib.explain import Viewer, heat_maps, similarity_maps
+from carlib.models import weight_bytes
 from carlib.names import parse_name
 from carlib.photos import decode_photo, resize
 from carlib.records import PUBLISHED, Checkpoint, Record, Run, commit, save_tensors
@@ -162,8 +164,6 @@ class Predictor:
         return self._framing(box).undo(heat, photo.shape[1], photo.shape[0], box)
 
     def _class_number(self, name: str) -> int:
-        import difflib
-
         if name in self.class_names:
             return self.class_names.index(name)
         near = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.3)
@@ -220,7 +220,7 @@ def publish(
         name: value.half() if value.is_floating_point() else value
         for name, value in checkpoint.model.state_dict().items()
     }
-    size = sum(value.numel() * value.element_size() for value in half.values())
+    size = weight_bytes(half.values())
     if size > LARGEST_FILE:
         raise RunError(
             f"{checkpoint.recipe.name}: {size:,} bytes in half precision; a published checkpoint "

@@ -27,7 +27,7 @@ from carlib.card import CARD, model_card
 from carlib.errors import RunError
 from carlib.models import count_parameters
 from carlib.paths import checkout
-from carlib.plots import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.plots.style import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.recipes import RECIPES, Recipe, quick
 from carlib.records import Record, load_records, make_network, write_atomically
 from carlib.results import STANFORD, Row, best, comparable, retrieval_rows, row, verification_rows

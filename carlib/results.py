@@ -12,6 +12,11 @@ from carlib.records import Record
 STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
 
 
+def machine(record: Record) -> str:
+    """What a record was made on, in a few words: the GPU, or the number of CPU cores."""
+    return record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
+
+
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:
@@ -75,7 +80,7 @@ def row(records: Sequence[Record], recipe_name: str) -> Row | None:
         interval=tuple(first.metrics["accuracy_interval"]),
         spread=(min(accuracies), max(accuracies)),
         seconds=mean(seed.timing["train_seconds"] for seed in seeds),
-        hardware=first.hardware["gpu"] or f"{first.hardware['cores']} CPU cores",
+        hardware=machine(first),
         epochs=first.recipe["epochs"],
         size=first.recipe["size"],
     )

@@ -251,6 +251,13 @@ def test_some_cars_alone_are_the_photos_that_all_have(few_cars):
         open_showroom(only=(1, 9))
 
 
+def test_a_folder_of_the_name_does_not_hide_the_drawn_cars(few_cars, monkeypatch):
+    (few_cars / "showroom").mkdir()
+    monkeypatch.chdir(few_cars)
+    drawn = open_catalog("showroom", photos_per_class=3, size=32)
+    assert (drawn.name, drawn.num_classes) == ("showroom", 6)
+
+
 def test_the_variant_of_two_years(few_cars, monkeypatch):
     monkeypatch.setitem(dataset.YEARS, "photos_per_class", 3)
     years = open_catalog("showroom#years")

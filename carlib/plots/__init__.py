@@ -32,19 +32,3 @@ from carlib.plots.pictures import (
     overlay,
     pair_rows,
 )
-from carlib.plots.style import (
-    BLACK,
-    BLUE,
-    COLORS,
-    GREEN,
-    HATCHES,
-    LINES,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    STYLE,
-    YELLOW,
-    short_name,
-    styled,
-)
