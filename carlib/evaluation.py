@@ -71,9 +71,8 @@ def predict(
     device: torch.device,
 ) -> torch.Tensor:
     """Logits (photos, classes) float32 on the CPU as a recipe scores: of a photo, or a pair."""
-    views = ("plain", "mirror") if chosen.flip_eval else ("plain",)
     size = chosen.scored_size
-    return predict_views(model, store, positions, normalize, size, device, views).mean(0)
+    return predict_views(model, store, positions, normalize, size, device, chosen.views).mean(0)
 
 
 def logits_of(

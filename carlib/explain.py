@@ -143,9 +143,13 @@ class Viewer(nn.Module):
         """Logits (batch, classes), of a network that compares embeddings (batch, dims)."""
         return self.network(self.normalize(photos))
 
+    def features(self, photos: torch.Tensor) -> torch.Tensor:
+        """Pooled features (batch, num_features)."""
+        return self.network.features(self.normalize(photos))
+
     def embed(self, photos: torch.Tensor) -> torch.Tensor:
         """Embeddings (batch, dims) of length one."""
-        return self.network.embed(self.network.features(self.normalize(photos)))
+        return self.network.embed(self.features(photos))
 
 
 class _Embeds(nn.Module):

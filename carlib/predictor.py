@@ -11,7 +11,7 @@ Photos are uint8 RGB (height, width, 3), boxes 0-based half-open pixels (x1, y1,
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,7 @@ class Predictor:
         """Logits (photos, classes) of framed photos, as the recipe scores: mirrored too, or not."""
         self._must_classify()
         photos = photos.to(self.viewer.device)
-        views = ("plain", "mirror") if self.checkpoint.recipe.flip_eval else ("plain",)
-        return torch.stack([self.viewer(VIEWS[view](photos)) for view in views]).mean(0).cpu()
+        return self._mean_over_views(self.viewer, photos).cpu()
 
     def identify(self, photo: np.ndarray, box: Box | None = None, top: int = 5) -> Answer:
         """The `top` likeliest classes of a photo and whether it shows a known car at all."""
@@ -122,8 +121,10 @@ class Predictor:
 
     @torch.no_grad()
     def embed(self, photo: np.ndarray, box: Box | None = None) -> np.ndarray:
-        """The photo as a point: (1, dims) float32 of length one."""
-        return self.viewer.embed(self.framed(photo, box).to(self.viewer.device)).cpu().numpy()
+        """The photo as the point that `carlib.embeddings.embed` makes of it: (1, dims) float32."""
+        framed = self.framed(photo, box).to(self.viewer.device)
+        features = self._mean_over_views(self.viewer.features, framed)
+        return self.viewer.network.embed(features).cpu().numpy()
 
     def compare(
         self, photo: np.ndarray, other: np.ndarray, boxes: Sequence[Box | None] = (None, None)
@@ -154,6 +155,13 @@ class Predictor:
         one, two = self.framed(photo), self.framed(other)
         maps = similarity_maps(self.viewer, torch.cat([one, two]), torch.cat([two, one]))
         return self._placed(maps[0], photo, None), self._placed(maps[1], other, None)
+
+    def _mean_over_views(
+        self, look: Callable[[torch.Tensor], torch.Tensor], photos: torch.Tensor
+    ) -> torch.Tensor:
+        """The mean of what a part of the network says of the views that the recipe scores."""
+        views = self.checkpoint.recipe.views
+        return torch.stack([look(VIEWS[view](photos)) for view in views]).mean(0)
 
     def _framing(self, box: Box | None):
         """A box that a person gives is obeyed, whatever the network was trained on."""

@@ -157,6 +157,11 @@ class Recipe:
         return self.store_size or max(self.size, self.scored_size)
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views of a photo whose mean is scored, see `carlib.evaluation.VIEWS`."""
+        return ("plain", "mirror") if self.flip_eval else ("plain",)
+
+    @property
     def framing(self) -> Framing:
         """How photos are cut and kept decoded."""
         return Framing(self.kept_size, self.crop, self.margin, self.fit)

@@ -13,6 +13,7 @@ from PIL import Image
 from toys import shape, toy_recipe
 
 from carlib.catalog import Catalog
+from carlib.embeddings import embed
 from carlib.errors import PhotoError, RunError
 from carlib.evaluation import evaluate, logits_of
 from carlib.predictor import Predictor, open_photo, publish
@@ -115,6 +116,16 @@ def test_the_answer_is_that_of_the_evaluation(trained) -> None:
         assert answer.names[0] == catalog.class_names[expected[number].argmax()]
         assert len(answer.names) == 2 and answer.probabilities[0] >= answer.probabilities[1]
         assert json.loads(json.dumps(answer.to_dict()))["guesses"][0]["name"] == answer.names[0]
+
+
+def test_a_photo_becomes_the_point_that_the_data_set_has(trained) -> None:
+    """Thresholds and galleries are made of those, the mean with the mirror image included."""
+    checkpoint, catalog = trained
+    points, predictor = embed(checkpoint, catalog, "val", progress=False), Predictor(checkpoint)
+    assert checkpoint.recipe.flip_eval
+    for number in (0, 7):
+        photo = open_photo(Path(catalog.root) / points.paths[number])
+        np.testing.assert_allclose(predictor.embed(photo)[0], points.vectors[number], atol=2e-3)
 
 
 def test_a_box_shows_the_network_the_car_alone(trained) -> None:
