@@ -210,10 +210,14 @@ def same_weights(folder: Path, other: Path) -> bool:
 
 
 def test_twenty_kills_at_random_moments(processes, long_run, toy_root, tmp_path) -> None:
-    """Whatever is going on: importing, decoding, an epoch, the writing of a file."""
+    """Whatever is going on: importing, decoding, an epoch, the writing of a file.
+
+    A run that reaches its end before the twentieth kill is compared and begun anew: how many
+    kills one run takes depends on the machine, what they may cost does not.
+    """
     generator, folder, killed = np.random.default_rng(0), tmp_path / "killed", 0
     arguments = (str(toy_root), str(long_run), str(folder))
-    for _ in range(4 * KILLS):
+    while killed < KILLS:
         process = processes.Process(target=long_session, args=arguments)
         process.start()
         process.join(float(generator.uniform(0.05, 1.2)))
@@ -221,9 +225,11 @@ def test_twenty_kills_at_random_moments(processes, long_run, toy_root, tmp_path)
             process.kill()
             process.join()
             killed += 1
-        if killed == KILLS or (folder / "finished.json").exists():
-            break
-    assert killed >= KILLS // 2  # a fast machine ends before the twentieth
+        else:
+            assert process.exitcode == 0
+        if (folder / "finished.json").exists():
+            assert same_weights(folder, long_run / "whole")
+            shutil.rmtree(folder)
     os.environ["CARLIB_CACHE"] = str(long_run)
     train(long_recipe(), toy_catalog(toy_root), folder, progress=False, workers=0)
     assert same_weights(folder, long_run / "whole")
