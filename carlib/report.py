@@ -25,9 +25,10 @@ from PIL import Image
 from carlib.audit import MAX_RATIO, MIN_SIDE
 from carlib.card import CARD, model_card
 from carlib.errors import RunError
+from carlib.faithfulness import BASELINES, RANDOM
 from carlib.models import count_parameters
 from carlib.paths import checkout
-from carlib.plots.style import BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.recipes import RECIPES, Recipe, quick
 from carlib.records import Record, load_records, make_network, write_atomically
 from carlib.results import STANFORD, Row, best, comparable, retrieval_rows, row, verification_rows
@@ -43,6 +44,7 @@ EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "resnet18_focal", "inception_ce", "inception_focal")  # fmt: skip
 NAMES = (*BUDGET, *FULL, *TRANSFER, *EARLIER)
 THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
+KNOWS_NOTHING = (RANDOM, *BASELINES)  # maps below the line
 COLUMN = 3.35  # inches; figures are drawn at the width at which they are printed
 
 
@@ -284,6 +286,30 @@ def scores_figure(records: Sequence[Record]) -> Figure | None:
     return figure
 
 
+@printed
+def maps_figure(records: Sequence[Record]) -> Figure | None:
+    """Insertion and ROAD of every kind of map of real photos, a mark per network."""
+    found = [r for r in records if r.kind == "maps" and r.data["catalog"] == STANFORD]
+    if not found:
+        return None
+    kinds = [row["map"] for row in found[0].extra["rows"]]
+    panels = {"insertion": "insertion", "road": "ROAD"}
+    figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.2 * len(kinds)), sharey=True)
+    for ax, (measure, title) in zip(axes, panels.items(), strict=True):
+        for number, (record, color, mark) in enumerate(zip(found, COLORS, "osD^vP", strict=False)):
+            for place, line in enumerate(record.extra["rows"]):
+                height = len(kinds) - place + 0.22 * ((len(found) - 1) / 2 - number)
+                ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
+                name = record.recipe["name"] if not place else None
+                ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
+        ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
+        ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(kinds), 0, -1), kinds)
+    figure.legend(loc="outside lower center", ncols=len(found))
+    return figure
+
+
 # Class, azimuth, paint and scene of each car on page one: every make, every body, all viewpoints.
 SHOWN = (
     (1, 35, "blue", "street"), (31, -40, "red", "sunset"), (14, 28, "olive", "forest"),
@@ -323,6 +349,7 @@ FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
     "classes.svg": classes_figure,
     "scores.svg": scores_figure,
     "curves.svg": curves_figure,
+    "maps.svg": maps_figure,
 }
 
 

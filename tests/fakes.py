@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from carlib import report
+from carlib.faithfulness import BASELINES, RANDOM
 from carlib.pairs import LEVELS
 from carlib.records import Record
 
@@ -85,3 +86,26 @@ def fake_verification(
         metrics=metrics,
         extra={"dims": 512, "promised": {"far": 0.1}},
     )
+
+
+def fake_maps(
+    name: str = "lite0_cpu", catalog: str = "stanford-cars", value: float = 0.5
+) -> Record:
+    """Scores of heat maps as `carlib.faithfulness.score_maps` makes them."""
+    measures = ("insertion", "deletion", "road")
+    if catalog == "showroom":
+        measures += ("times_changed_part_area", "points_in_changed_part")
+    rows = []
+    for number, kind in enumerate(("Grad-CAM", RANDOM, *BASELINES)):
+        scores = {measure: value / (number + 1) for measure in measures}
+        rows.append({"map": kind} | scores | {f"{m}_interval": [0.25, 0.75] for m in measures})
+    return Record(
+        kind="maps",
+        name=f"maps-{catalog}-{name}-seed0",
+        data={"catalog": catalog, "split": "val", "split_hash": "0" * 16, "photos": 37},
+        metrics={"accuracy": 0.912},
+        recipe=asdict(report.planned("cnn3").but(name=name)),
+        extra={"explained": "Grad-CAM", "layer": "body.last", "rows": rows,
+               "needs": [{"hidden": "changed parts", "cost": 0.417},
+                         {"hidden": "background", "cost": 0.013}]},
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
+from fakes import fake_audit, fake_maps, fake_record, fake_retrieval, fake_verification
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
@@ -57,7 +57,8 @@ def change(root: Path, name: str, old: str, new: str) -> None:
 
 def test_report_says_what_the_records_say(repository: Path) -> None:
     written = report.build_report(repository)
-    assert {p.name for p in written} == {*report.FIGURES, "report.pdf", "README.md"}
+    drawn = {*report.FIGURES} - {"maps.svg"}
+    assert {p.name for p in written} == {*drawn, "report.pdf", "README.md"}
     text = text_of(repository / "report.pdf")
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
         assert number in text
@@ -132,6 +133,28 @@ def test_verification_and_large_galleries_have_their_sentences(repository: Path)
         assert said in text
 
 
+def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
+    results = repository / "data" / "results"
+    report.build_report(repository)
+    assert "carlib train years --data showroom#years" in text_of(repository / "report.pdf")
+    assert not (repository / "figures" / "maps.svg").exists()
+    for record in (fake_maps(), fake_maps("scratch_cpu"), fake_maps("years", "showroom", 4.2)):
+        record.write(results)
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in (
+        "4.2 times",
+        "2.1; with the changed",
+        "0.912 of 37",
+        "0.417",
+        "0.013",
+        "body.last",
+    ):
+        assert said in text
+    change(repository, "maps-stanford-cars-lite0_cpu-seed0", '"road": 0.5', '"road": 0.6')
+    assert "figures/maps.svg: not what the records give" in report.check_report(repository)
+
+
 def test_report_without_any_record(repository: Path) -> None:
     report.build_report(repository)
     shutil.rmtree(repository / "data" / "results")
@@ -179,7 +202,11 @@ def test_same_records_same_bytes(repository: Path, tmp_path: Path) -> None:
     shutil.copytree(repository, other)
     report.build_report(repository)
     report.build_report(other)
-    for name in ("report.pdf", "README.md", *(f"figures/{name}" for name in report.FIGURES)):
+    for name in (
+        "report.pdf",
+        "README.md",
+        *(f"figures/{path.name}" for path in (repository / "figures").iterdir()),
+    ):
         assert (repository / name).read_bytes() == (other / name).read_bytes(), name
 
 
