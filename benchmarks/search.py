@@ -12,9 +12,9 @@ Aims: 4 times scikit-learn, and 20 times exact search with nine in ten of the tr
 from __future__ import annotations
 
 import argparse
-import os
+import statistics
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,35 +26,26 @@ from carlib.gallery import KINDS, Gallery
 from carlib.recipes import recipe
 from carlib.records import Checkpoint, Record, command_line
 from carlib.retrieval import neighbors
+from carlib.timing import medians, memory, ratios, taking_turns
 
 AIMS = {"times scikit-learn": 4.0, "times exact": 20.0, "recall at 10": 0.9}
 K, QUERIES, DIMS = 10, 1000, 256
 
 
-def median_seconds(call, rounds: int) -> float:
-    """Median time of some calls, after one to warm up."""
-    call()
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
-
-
 def against_scikit_learn(points: np.ndarray, rounds: int) -> dict[str, float]:
     """All points (photos, dims) search each other: seconds of both, and whether they agree."""
     theirs = NearestNeighbors(n_neighbors=K, algorithm="brute", n_jobs=-1).fit(points)
-    seconds = {
-        "faiss": median_seconds(lambda: neighbors(points, points, K, "euclidean"), rounds),
-        "scikit-learn": median_seconds(lambda: theirs.kneighbors(points), rounds),
+    ways = {
+        "faiss": lambda: neighbors(points, points, K, "euclidean"),
+        "scikit-learn": lambda: theirs.kneighbors(points),
     }
+    found = taking_turns(ways, rounds)
     # Compared by distance, because photos that are copies are equally near in any order.
     ours, brute = neighbors(points, points, K, "euclidean")[0], theirs.kneighbors(points)[0]
     scale = float(np.median(brute[:, -1]))
     return {
-        "times scikit-learn": seconds["scikit-learn"] / seconds["faiss"],
-        "faiss seconds": seconds["faiss"],
+        "times scikit-learn": statistics.median(*ratios(found, "faiss").values()),
+        "faiss seconds": medians(found)["faiss"],
         "largest difference": float(np.abs(ours - brute)[:, 1:].max() / scale),
     }
 
@@ -83,7 +74,8 @@ def large(points: np.ndarray, count: int, rounds: int) -> list[dict[str, object]
         before, started = memory(), time.perf_counter()
         made = Gallery.build(gallery, kind)
         built, held = time.perf_counter() - started, memory() - before
-        seconds = median_seconds(lambda made=made: made.index.search(queries, K), rounds)
+        search = partial(made.index.search, queries, K)
+        seconds = medians(taking_turns({kind: search}, rounds))[kind]
         found = made.index.search(queries, K)[1]
         truth, exact = (found, seconds) if truth is None else (truth, exact)
         hits = [len(set(a) & set(b)) / K for a, b in zip(found, truth, strict=True)]
@@ -95,12 +87,6 @@ def large(points: np.ndarray, count: int, rounds: int) -> list[dict[str, object]
         print(rows[-1], flush=True)
         del made
     return rows
-
-
-def memory() -> int:
-    """Bytes that this process holds now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def main(arguments: list[str] | None = None) -> Record:

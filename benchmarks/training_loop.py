@@ -2,28 +2,26 @@
 
     python benchmarks/training_loop.py [--data showroom] [--recipe scratch_cpu] [--size 64] ...
 
-Three loops train the same network with the same optimizer, clipping and weight averaging:
+Four loops train the same network with the same optimizer, clipping and weight averaging:
 
   carlib    our loop, photos from the decoded store, everything that the recipe asks for
   random    a bare loop on one random batch that lies ready: what the hardware allows
   folder    a bare loop on torchvision's ImageFolder, transforms and DataLoader: the usual way
+  timm      a bare loop on timm's data set, transforms, loader and prefetcher: its script's way
 
-They take turns (carlib, random, folder, carlib, ...), so that a busy machine hurts all of them
-alike; medians and ratios over the rounds go into a record. Aims: carlib / random at least .9 on a
-CPU and .95 on a GPU, carlib / folder at least 1.5.
+They take turns, so that a busy machine hurts all of them alike; medians and ratios over the rounds
+go into a record. Aims: carlib / random at least .9 on a CPU and .95 on a GPU, carlib / folder and
+carlib / timm at least 1.5.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -32,9 +30,11 @@ from carlib.augment import preset
 from carlib.catalog import Catalog, FolderSource, open_catalog
 from carlib.recipes import Recipe, recipe
 from carlib.records import Record, Run, command_line, make_network
+from carlib.timing import medians, ratios, taking_turns
 from carlib.training import Trainer, make_accelerator, make_optimizer
 
-AIMS = {"carlib / random": {"cpu": 0.9, "gpu": 0.95}, "carlib / folder": {"cpu": 1.5, "gpu": 1.5}}
+AIMS = {"carlib / random": {"cpu": 0.9, "gpu": 0.95}, "carlib / folder": {"cpu": 1.5, "gpu": 1.5},
+        "carlib / timm": {"cpu": 1.5, "gpu": 1.5}}  # fmt: skip
 
 
 class BareLoop:
@@ -150,24 +150,44 @@ def as_class_folders(catalog: Catalog, folder: Path) -> None:
             target.write_bytes(catalog.source.read(path))
 
 
-def rates(loops: dict[str, Callable[[], int]], rounds: int, device: torch.device):
-    """Photos per second of each loop, one list entry per round; the first round is a warm-up."""
-    found: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(rounds + 1):
-        for name, epoch in loops.items():
-            started = time.perf_counter()
-            photos = epoch()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if number:
-                found[name].append(photos / (time.perf_counter() - started))
-    return found
+def timm_epochs(chosen: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path):
+    """Epochs of what timm's training script does: its data set, transforms, loader and prefetcher.
+
+    The script's loop itself is forward, backward, clip, step and average, as ours is bare.
+    """
+    from timm.data import create_dataset, create_loader
+
+    wanted, gray = preset(chosen.augment), chosen.grayscale
+    shape = (1 if gray else 3, chosen.size, chosen.size)
+    loader = create_loader(
+        create_dataset("", str(folder), input_img_mode="L" if gray else "RGB"),
+        shape,
+        chosen.batch_size,
+        is_training=True,
+        use_prefetcher=device.type == "cuda",
+        scale=wanted.crop,
+        hflip=wanted.flip,
+        color_jitter=None if gray else (wanted.brightness, wanted.contrast, wanted.saturation),
+        re_prob=wanted.erasing,
+        mean=(0.5,) * shape[0],
+        std=(0.25,) * shape[0],
+        num_workers=workers,
+        device=device,
+    )
+    loop = BareLoop(chosen, catalog.num_classes, device)
+    return lambda: loop.epoch(iter(loader))
 
 
-def ratios(found: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Our rate over that of each other loop, round by round."""
-    ours = np.array(found["carlib"])
-    return {f"carlib / {name}": list(ours / found[name]) for name in found if name != "carlib"}
+def finished(epoch: Callable[[], int], device: torch.device) -> Callable[[], int]:
+    """The epoch, until the GPU is through with it."""
+
+    def call() -> int:
+        photos = epoch()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return photos
+
+    return call
 
 
 def limited(catalog: Catalog, photos: int) -> Catalog:
@@ -180,30 +200,33 @@ def limited(catalog: Catalog, photos: int) -> Catalog:
 
 
 def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int | None) -> Record:
-    """Run the three loops in turn; the record is not written yet."""
+    """Run the loops in turn; the record is not written yet."""
     with tempfile.TemporaryDirectory() as name:
         accelerator = make_accelerator(chosen)
         device = accelerator.device
         trainer = Trainer(Run(Path(name) / "run", chosen), catalog, accelerator, workers=workers)
         steps = len(trainer.batches)
-        folder = Path(name) / "photos"
+        folder, theirs = Path(name) / "photos", 2 if workers is None else workers
         loops = {
             "carlib": carlib_epochs(trainer),
             "random": random_epochs(chosen, catalog, device, steps),
-            "folder": folder_epochs(
-                chosen, catalog, device, 2 if workers is None else workers, folder
-            ),
+            "folder": folder_epochs(chosen, catalog, device, theirs, folder),
+            "timm": timm_epochs(chosen, catalog, device, theirs, folder),
         }
-        found = rates(loops, rounds, device)
-    middle = {f"{k}_photos_per_second": statistics.median(v) for k, v in found.items()}
-    compared = ratios(found)
+        calls = {name: finished(epoch, device) for name, epoch in loops.items()}
+        photos = {name: call() for name, call in calls.items()}  # warmed up, and counted
+        seconds = taking_turns(calls, rounds, warm_up=0)
+    per_photo = {name: [s / photos[name] for s in found] for name, found in seconds.items()}
+    found = {name: [1 / value for value in values] for name, values in per_photo.items()}
+    compared = ratios(per_photo, "carlib")
     kind = "gpu" if device.type == "cuda" else "cpu"
     return Record(
         kind="benchmark",
         name=f"training_loop-{catalog.name}-{kind}-{chosen.size}px",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": len(trainer.used)},
-        metrics=middle | {k: statistics.median(v) for k, v in compared.items()},
+        metrics={f"{name}_photos_per_second": value for name, value in medians(found).items()}
+        | medians(compared),
         recipe=vars(chosen),
         extra={"rounds": rounds, "steps": steps, "workers": workers, "rates": found,
                "ratios": compared, "aims": {k: v[kind] for k, v in AIMS.items()},

@@ -11,9 +11,9 @@ import io
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from carlib.metrics import bootstrap, interval
 from carlib.models import count_flops, count_parameters, weight_bytes
 from carlib.photos import PhotoStore
 from carlib.records import Checkpoint, Record, command_line, write_atomically
+from carlib.timing import medians, taking_turns
 
 OPSET = 20
 CALIBRATION = 128  # train photos from which 8-bit ranges are taken
@@ -173,7 +174,7 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
 
         ways = {"torch": by_torch, "onnx": session(plain), "onnx int8": session(small)}
         right = _right(ways, checkpoint, catalog)
-        one, many = (_taking_turns(ways, viewer.size, batch, rounds) for batch in (1, 16))
+        one, many = (_seconds(ways, viewer.size, batch, rounds) for batch in (1, 16))
     rows = []
     for name in ways:
         change, draws = bootstrap(
@@ -220,15 +221,8 @@ def _right(ways: dict[str, Callable], checkpoint: Checkpoint, catalog: Catalog) 
     }
 
 
-def _taking_turns(
-    ways: dict[str, Callable], side: int, batch: int, rounds: int
-) -> dict[str, float]:
-    """Median seconds of a batch for every way, which take turns."""
+def _seconds(ways: dict[str, Callable], side: int, batch: int, rounds: int) -> dict[str, float]:
+    """Median seconds of a batch for every way."""
     photos = np.random.default_rng(0).random((batch, 3, side, side), np.float32)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 2):
-        for name, run in ways.items():
-            started = time.perf_counter()
-            run(photos)
-            seconds[name].append(time.perf_counter() - started)
-    return {name: float(np.median(found[2:])) for name, found in seconds.items()}
+    calls = {name: partial(run, photos) for name, run in ways.items()}
+    return medians(taking_turns(calls, rounds, warm_up=2))

@@ -5,9 +5,19 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from carlib.records import load_records
+from carlib.timing import medians, memory, ratios, taking_turns
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch) -> None:
+    """Benchmarks import from their neighbors, as scripts do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def load(name: str):
@@ -17,7 +27,7 @@ def load(name: str):
     return module
 
 
-def test_training_loop_compares_three_loops_and_writes_a_record(toy_root, capsys):
+def test_training_loop_compares_four_loops_and_writes_a_record(toy_root, capsys):
     options = ["--recipe", "cnn4", "--size", "16", "--batch-size", "8", "--photos", "16"]
     options += ["--data", str(toy_root), "--rounds", "2", "--workers", "0"]
     load("training_loop").main(options)
@@ -25,7 +35,7 @@ def test_training_loop_compares_three_loops_and_writes_a_record(toy_root, capsys
     assert record.name == "training_loop-shapes-cpu-16px"
     assert {len(v) for v in record.extra["rates"].values()} == {2}
     assert all(rate > 0 for rate in record.metrics.values())
-    assert record.metrics.keys() >= {"carlib / random", "carlib / folder"}
+    assert record.metrics.keys() >= {"carlib / random", "carlib / folder", "carlib / timm"}
     assert "aim 0.9" in capsys.readouterr().out
 
 
@@ -67,3 +77,50 @@ def test_search_agrees_with_scikit_learn_and_measures_every_index(toy_root, monk
     assert set(rows) == {"flat", "hnsw", "ivf_pq"} and rows["flat"]["recall at 10"] == 1
     assert all(row["recall at 10"] > 0.5 for row in rows.values())
     assert record.name == "search-shapes-2000"
+
+
+def test_calls_take_turns() -> None:
+    order: list[str] = []
+    ways = {name: lambda name=name: order.append(name) for name in ("a", "b")}
+    seconds = taking_turns(ways, rounds=2)
+    assert order == ["a", "b"] * 3 and {len(found) for found in seconds.values()} == {2}
+    assert ratios({"a": [1.0, 2.0], "b": [3.0, 8.0]}, "a") == {"a / b": [3.0, 4.0]}
+    assert medians({"a": [1.0, 9.0, 2.0]}) == {"a": 2.0}
+
+
+def test_memory_counts_what_is_held_and_not_what_is_mapped(tmp_path) -> None:
+    before, size = memory(), 64 * 2**20
+    held = np.ones(size, np.uint8)
+    assert 0.9 * size < memory() - before < 1.5 * size
+    held.tofile(tmp_path / "file")
+    mapped, before = np.memmap(tmp_path / "file", np.uint8, "r"), memory()
+    assert all(mapped[start : start + 4096].sum() == 4096 for start in range(0, size, 4096))
+    assert memory() - before < size / 2
+
+
+def test_startup_times_every_way(monkeypatch) -> None:
+    startup = load("startup")
+    monkeypatch.setattr(startup, "WAYS", {k: startup.WAYS[k] for k in ("python", "carlib --help")})
+    startup.main(["--rounds", "2"])
+    (record,) = load_records(kind="benchmark")
+    assert record.metrics["python"] < record.metrics["carlib --help"]
+
+
+def test_photos_compares_ways_to_the_network(toy_root) -> None:
+    load("photos").main(["--data", str(toy_root), "--photos", "16", "--rounds", "2"])
+    (record,) = load_records(kind="benchmark")
+    assert record.name == "photos-shapes-160px"
+    ways = {"decode", "store", "albumentations", "torchvision"}
+    assert record.metrics.keys() >= {f"{way} photos/s" for way in ways} | set(record.extra["aims"])
+
+
+def test_growth_repeats_photos_and_classes(toy_root, monkeypatch, capsys) -> None:
+    growth = load("growth")
+    monkeypatch.setattr(growth, "TIMES", (1, 2))
+    record = growth.main(["--data", str(toy_root), "--photos", "16"])
+    rows = record.extra["rows"]
+    first, more, _, other = rows
+    assert more["photos"] == other["photos"] == 2 * first["photos"]
+    assert (more["classes"], other["classes"]) == (first["classes"], 2 * first["classes"])
+    assert all(row[step] > 0 for row in rows for step in growth.STEPS)
+    assert record.metrics["photos: train, times"] > 0

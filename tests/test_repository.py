@@ -20,7 +20,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("errors", "paths", "processes", "names", "catalog", "readers", "showroom", "sources"),
+    (
+        "errors",
+        "paths",
+        "processes",
+        "names",
+        "catalog",
+        "readers",
+        "showroom",
+        "sources",
+        "timing",
+    ),
     ("photos", "audit", "sampling", "pairs", "fetch"),
     ("models", "backbones", "plans", "losses", "augment"),
     ("recipes", "records", "loading"),
@@ -141,7 +151,8 @@ def test_every_dependency_is_pinned_exactly() -> None:
 
 def test_every_import_is_declared() -> None:
     owners = importlib.metadata.packages_distributions()
-    ours = {"carlib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    ours = {"carlib", *(path.stem for path in scripts)}
     missing = set()
     for folder in ("carlib", "tests", "tools", "benchmarks", "notebooks"):
         for path in (ROOT / folder).rglob("*.py"):

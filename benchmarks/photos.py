@@ -1,0 +1,114 @@
+"""What a photo costs before the network sees it: decoding, the store, augmentation.
+
+    python benchmarks/photos.py [--data showroom] [--recipe lite0_cpu] [--photos 512]
+
+Every way brings the same training photos to a batch of the recipe's size, and they take turns:
+
+  decode          read the file, decode, cut out and scale: what every epoch costs without a store
+  store           the same pixels from the store, which decodes once
+  albumentations  from the store, augmented as the recipe says: what every epoch costs with it
+  torchvision     the same by torchvision's transforms, photo by photo from decoded pictures
+  kornia          the same on the GPU, where there is one
+
+The aims: the store at least 10 times decoding, our augmentation 1.5 times torchvision's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from PIL import Image
+from training_loop import limited, usual_transforms
+
+from carlib.augment import cpu_pipeline, gpu_pipeline, preset
+from carlib.catalog import Catalog, boxes_of, open_catalog
+from carlib.photos import PhotoStore, decode_photo
+from carlib.recipes import Recipe, recipe
+from carlib.records import Record, command_line
+from carlib.timing import medians, ratios, taking_turns
+
+AIMS = {"store / decode": 10.0, "albumentations / torchvision": 1.5}
+COMPARED = (("store", "decode"), ("albumentations", "torchvision"), ("kornia", "albumentations"))
+
+
+def ways_of(store: PhotoStore, positions: np.ndarray, chosen: Recipe) -> dict:
+    """Calls that bring the photos at some positions of the store to the network's door."""
+    paths = store.catalog.table["path"].iloc[store.rows[positions]].tolist()
+    boxes = boxes_of(store.catalog.table)[store.rows[positions]]
+    pipeline = cpu_pipeline(preset(chosen.augment), chosen.size)
+    usual = usual_transforms(chosen)
+
+    def decode():
+        for path, box in zip(paths, boxes, strict=True):
+            photo = decode_photo(store.catalog.source.read(path), path)
+            store.framing.apply(photo, tuple(box))
+
+    def torchvision():
+        for position in positions:
+            usual(Image.fromarray(store.pixels[position]))
+
+    ways = {
+        "decode": decode,
+        "store": lambda: np.stack([store.pixels[position] for position in positions]),
+        "albumentations": lambda: pipeline([store.pixels[p] for p in positions], 0),
+        "torchvision": torchvision,
+    }
+    if torch.cuda.is_available():
+        augment = gpu_pipeline(preset(chosen.augment), chosen.size).cuda()
+        whole = torch.from_numpy(store.pixels[positions]).cuda().permute(0, 3, 1, 2).float() / 255
+
+        def kornia():
+            for part in whole.split(chosen.batch_size):
+                augment(part)
+            torch.cuda.synchronize()
+
+        ways["kornia"] = kornia
+    return ways
+
+
+def measure(catalog: Catalog, chosen: Recipe, rounds: int) -> Record:
+    """Photos per second of every way, and of building the store; the record is not written yet."""
+    started = time.perf_counter()
+    store = PhotoStore.open(catalog, chosen.framing, progress=False)
+    opened = time.perf_counter() - started
+    positions = store.positions("train")
+    seconds = taking_turns(ways_of(store, positions, chosen), rounds)
+    metrics = {f"{name} photos/s": len(positions) / s for name, s in medians(seconds).items()}
+    found = {}
+    for ours, theirs in COMPARED:
+        if ours in seconds:
+            found |= ratios({name: seconds[name] for name in (ours, theirs)}, ours)
+    return Record(
+        kind="benchmark",
+        name=f"photos-{catalog.name}-{chosen.size}px",
+        data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
+              "photos": len(positions)},
+        metrics=metrics | medians(found),
+        recipe=vars(chosen),
+        extra={"rounds": rounds, "seconds": seconds, "ratios": found, "aims": AIMS,
+               "threads": torch.get_num_threads()},
+        timing={"open_store_seconds": opened},
+        command=command_line(),
+    )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> Record:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="showroom", help="a data set, as `open_catalog` takes it")
+    parser.add_argument("--recipe", default="lite0_cpu")
+    parser.add_argument("--photos", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    catalog = limited(open_catalog(options.data), options.photos)
+    record = measure(catalog, recipe(options.recipe), options.rounds)
+    for name, value in record.metrics.items():
+        print(f"{name:32s} {value:10.1f}")
+    print(record.write())
+    return record
+
+
+if __name__ == "__main__":
+    main()
