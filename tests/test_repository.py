@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -215,9 +216,32 @@ def test_cells_are_short(path: Path) -> None:
         assert lines <= LONGEST_CELL, f"{path.name}, code cell {number}: {lines} lines"
 
 
-def test_stamps_are_up_to_date() -> None:
-    """Badges, set-up cells and README's list are what tools/notebooks.py makes of pyproject."""
+def notebooks_tool():
     spec = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools/notebooks.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert tool.main("check") == 0
+    return tool
+
+
+def test_stamps_are_up_to_date(monkeypatch) -> None:
+    """Badges, set-up cells and lists are what pyproject says, tables what the records say."""
+    monkeypatch.delenv("CARLIB_RESULTS")
+    assert notebooks_tool().main("check") == 0
+
+
+def test_a_changed_digit_in_a_record_is_found_in_the_notebook(
+    monkeypatch, tmp_path, capsys
+) -> None:
+    shutil.copytree(ROOT / "data" / "results", tmp_path / "changed")
+    record = next((tmp_path / "changed").glob("knn-stanford-cars-*.json"))
+    values = json.loads(record.read_text())
+    values["metrics"]["accuracy"] -= 0.1
+    record.write_text(json.dumps(values))
+    monkeypatch.setenv("CARLIB_RESULTS", str(tmp_path / "changed"))
+    assert notebooks_tool().main("check") == 1
+    assert "04_retrieval.ipynb: badge, set-up cell, time or a table" in capsys.readouterr().out
+
+
+def test_the_citation_names_this_repository() -> None:
+    where = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]["repository"]
+    assert f"repository-code: {where}\n" in (ROOT / "CITATION.cff").read_text()

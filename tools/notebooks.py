@@ -1,12 +1,15 @@
 """Keep the notebooks in step with the repository: stamp what is generated, run, save clean.
 
-python tools/notebooks.py stamp   badges and set-up cells from pyproject.toml, README's list
+python tools/notebooks.py stamp   badges and set-up cells from pyproject.toml, README's list, and
+                                  from the committed records tables and running times
 python tools/notebooks.py check   exit code 1 if a stamp is out of date
 python tools/notebooks.py run     stamp, execute from top to bottom, save with outputs
+python tools/notebooks.py time    the same, and write the record of how long each took
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 import tomllib
@@ -17,6 +20,10 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 600  # seconds for one cell on the drawn cars; real photos have none
 KEPT_METADATA = {"kernelspec", "language_info"}
+FROM_RECORDS = re.compile(
+    r"(full_scale\w*|studies)\([^()]*\)"
+)  # a cell that shows records, no more
+TIMED = "notebooks-showroom"  # the record of running times
 
 SETUP = """\
 import sys
@@ -52,14 +59,43 @@ def setup_code() -> str:
 
 
 def stamp(path: Path) -> nbformat.NotebookNode:
-    """The notebook with its badge (second line of the first cell) and set-up cell renewed."""
+    """The notebook with all that is generated renewed, in cells that were run or not.
+
+    That is the badge (second line of the first cell), the running time below it, the set-up cell,
+    and the tables made from records.
+    """
     notebook = nbformat.read(path, as_version=4)
     title, _, rest = notebook.cells[0].source.split("\n", 2)
-    notebook.cells[0].source = "\n".join([title, badge(path), rest])
+    notebook.cells[0].source = "\n".join([title, badge(path), timed(rest, path)])
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     _, _, own = first.source.partition("here = carlib.setup()")
     first.source = setup_code() + own
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.outputs and FROM_RECORDS.fullmatch(cell.source):
+            renew(cell)
     return notebook
+
+
+def timed(text: str, path: Path) -> str:
+    """The text with the running time on drawn cars, as it was recorded."""
+    from carlib.records import read_record
+
+    file = ROOT / "data" / "results" / f"{TIMED}.json"
+    seconds = read_record(file).metrics.get(path.stem) if file.exists() else None
+    if seconds is None:
+        return text
+    minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return re.sub(r"(?m)^(\| 2 CPU cores \| drawn cars[^|]*\|)[^|]*", rf"\1 {minutes} ", text)
+
+
+def renew(cell: nbformat.NotebookNode) -> None:
+    """Show the records as they are now; a table that is right already stays untouched."""
+    import carlib.notebook
+
+    table = eval(cell.source, vars(carlib.notebook))
+    shown = cell.outputs[0].data
+    if shown.get("text/html") != table._repr_html_():
+        shown.update({"text/html": table._repr_html_(), "text/plain": table.to_string()})
 
 
 def notebooks() -> list[Path]:
@@ -114,19 +150,32 @@ def _is_noise(output: nbformat.NotebookNode) -> bool:
     return output.get("name") == "stderr" or widget in output.get("data", {})
 
 
+def write_times(seconds: dict[str, float]) -> None:
+    """The record of how long the notebooks took on the drawn cars."""
+    from carlib.records import Record, command_line
+
+    about = {"catalog": "showroom"}
+    Record("benchmark", TIMED, about, metrics=seconds, command=command_line()).write()
+
+
 def main(command: str) -> int:
     """Do what the command says for every notebook; gives the exit code."""
-    stale = 0
+    stale, seconds = 0, {}
     for path in notebooks():
-        if command == "run":
-            print(f"{path.name}: {run(path):.0f} s", flush=True)
+        if command in ("run", "time"):
+            seconds[path.stem] = run(path)
+            print(f"{path.name}: {seconds[path.stem]:.0f} s", flush=True)
         elif command == "stamp":
             nbformat.write(stamp(path), path)
         elif command == "check" and stamp(path) != nbformat.read(path, as_version=4):
             print(
-                f"{path.name}: badge or set-up cell is out of date; run: tools/notebooks.py stamp"
+                f"{path.name}: badge, set-up cell, time or a table of records is out of date; run: "
+                f"tools/notebooks.py stamp"
             )
             stale = 1
+    if command == "time":
+        write_times(seconds)
+        return main("stamp")
     if command != "check":
         (ROOT / "README.md").write_text(readme())
     elif readme() != (ROOT / "README.md").read_text():
@@ -136,6 +185,6 @@ def main(command: str) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("stamp", "check", "run"):
+    if len(sys.argv) != 2 or sys.argv[1] not in ("stamp", "check", "run", "time"):
         sys.exit(__doc__)
     sys.exit(main(sys.argv[1]))
