@@ -363,7 +363,8 @@ _add("siamese_efficientnet", "siamese_resnet18", note="S0: Siamese EfficientNet-
 _add("siamese_scratch", "siamese_resnet18", note="S0: Siamese SimpleResNet, random weights",
      model="simple_resnet", weights="random", statistics="imagenet", head="linear")  # fmt: skip
 _add("siamese_lite0", "lite0_contrastive", note="S0's method with Lite0 on two CPU cores",
-     head="bn_neck", sampler="pairs")  # fmt: skip
+     head="bn_neck", sampler="pairs", lr=2e-4, weight_decay=2e-5, schedule="plateau",
+     step_factor=0.5)  # fmt: skip
 
 
 def quick(chosen: Recipe, epochs: int = 0, size: int = 64) -> Recipe:
