@@ -7,7 +7,7 @@ cosine is the nearest by distance. The body runs once per catalog; see `carlib.f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from carlib.catalog import Catalog, labels_of
 from carlib.errors import RunError
 from carlib.evaluation import features_of
+from carlib.models import Whitened
 from carlib.photos import Framing, PhotoStore
 from carlib.records import Checkpoint
 
@@ -130,6 +131,20 @@ class Whitening:
         """The same photos on the whitened axes, rows of length one."""
         values = scaled((embeddings.vectors - self.mean) @ self.axes)
         return Embeddings(values, embeddings.table, embeddings.network)
+
+
+def whitened(checkpoint: Checkpoint, catalog: Catalog, dims: int = 512) -> Checkpoint:
+    """A classifier compared by its whitened features, under a name of its own.
+
+    The axes are fitted on the training photos of the classes that it learned, the first of the
+    catalog; they are `dims` where there are so many, as of a network that learned to compare.
+    """
+    learned = catalog.select_classes(range(len(checkpoint.class_names)))
+    vectors = embed(checkpoint, learned, "train", progress=False).vectors
+    found = Whitening.fit(vectors, min(dims, len(vectors) - 1, vectors.shape[1]))
+    model = Whitened(checkpoint.model, torch.from_numpy(found.mean), torch.from_numpy(found.axes))
+    chosen = checkpoint.recipe.but(name=f"{checkpoint.recipe.name}_whitened")
+    return replace(checkpoint, model=model, recipe=chosen, hash=f"{checkpoint.hash}-white")
 
 
 def effective_rank(values: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from statistics import mean
 from carlib.errors import RunError
 from carlib.records import Record
 
+WAYS = ("features", "whitened")  # of comparing, at the end of a recipe's name
 STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
 
 
@@ -133,7 +134,7 @@ def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
         loss = "none"  # a network before any training
         if first.checkpoint["epoch"] is not None:
             loss = first.recipe["loss"].replace("_", "-")
-            loss += ", features" if name.endswith("_features") else ""
+            loss += next((f", {way}" for way in WAYS if name.endswith(f"_{way}")), "")
         values = [seed.metrics[key] for seed in seeds]
         rows.append(
             {"recipe": name, "loss": loss, "dims": first.extra["dims"], "seeds": len(seeds),

@@ -19,6 +19,7 @@ from carlib.embeddings import (
     embed,
     scaled,
     thumbnails,
+    whitened,
 )
 from carlib.errors import RunError
 from carlib.evaluation import features_of
@@ -190,6 +191,29 @@ def test_whitening_leaves_no_direction_larger_than_another() -> None:
     np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
     with pytest.raises(RunError, match="have 6 axes; asked for 7"):
         Whitening.fit(values, 7)
+
+
+def test_a_whitened_classifier_embeds_as_the_whitening_does(toys) -> None:
+    """Fitted on the learned classes' training photos; the network is left as it was."""
+    learned = toys.select_classes([0, 1])
+    checkpoint = Checkpoint.begin(toy_recipe(), learned)
+    found = whitened(checkpoint, toys, dims=8)
+    assert found.recipe.name.endswith("_whitened") and found.hash != checkpoint.hash
+    plain, made = (embed(one, toys, "val", progress=False) for one in (checkpoint, found))
+    axes = Whitening.fit(embed(checkpoint, learned, "train", progress=False).vectors, 8)
+    np.testing.assert_allclose(made.vectors, axes.apply(plain).vectors, atol=1e-4)
+    assert made.vectors.shape[1] == 8 and plain.vectors.shape[1] > 8
+
+
+def test_a_network_is_compared_below_its_last_layer(toys) -> None:
+    chosen = toy_recipe().but(embedding=8, loss="proxy_anchor", sampler="per_class")
+    checkpoint = Checkpoint.begin(chosen, toys)
+    below = checkpoint.below_head()
+    assert below.recipe.name.endswith("_features") and below.hash != checkpoint.hash
+    points, features = (embed(one, toys, "val", progress=False) for one in (checkpoint, below))
+    raw = embed(checkpoint, toys, "val", unit=False, progress=False)
+    np.testing.assert_allclose(features.vectors, scaled(raw.vectors), atol=1e-5)
+    assert points.vectors.shape[1] == 8
 
 
 def test_the_rank_tells_a_collapsed_embedding() -> None:

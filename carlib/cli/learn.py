@@ -276,13 +276,19 @@ def _print_comparison(record: Record, path: Path) -> None:
 def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json: bool) -> None:
     """Write the records of neighbors, and of pairs where classes are left that were not learned.
 
-    A network that learned to compare is also scored by what lies below its last layer.
+    A network that learned to compare is also scored by what lies below its last layer, a classifier
+    among classes that it never learned also by its whitened features.
     """
+    from carlib.embeddings import whitened
     from carlib.retrieval import score_retrieval
     from carlib.verification import has_trial, score_verification
 
-    embeds = checkpoint.recipe.embedding
-    for way in [checkpoint, checkpoint.below_head()] if embeds else [checkpoint]:
+    ways = [checkpoint]
+    if checkpoint.recipe.embedding:
+        ways.append(checkpoint.below_head())
+    elif checkpoint.learned_a_part(catalog):
+        ways.append(whitened(checkpoint, catalog))
+    for way in ways:
         for record in score_retrieval(way, catalog, run):
             _tell(record, _print_comparison, as_json)
         if has_trial(way, catalog):
