@@ -31,7 +31,16 @@ from carlib.paths import checkout
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.recipes import RECIPES, Recipe, quick
 from carlib.records import Record, load_records, make_network, write_atomically
-from carlib.results import STANFORD, Row, best, comparable, retrieval_rows, row, verification_rows
+from carlib.results import (
+    STANFORD,
+    Row,
+    best,
+    comparable,
+    final_rows,
+    retrieval_rows,
+    row,
+    verification_rows,
+)
 from carlib.showroom import PAINTS, draw_photo
 
 STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
@@ -125,6 +134,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
         **{key: record.name if record else None for key, record in tops.items()},
         "rows": {name: asdict(found) for name in NAMES if (found := row(records, name))},
+        "final": final_rows(records),
         "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
         "verification": verification_rows(records),
         "commands": {name: command(name) for name in NAMES},

@@ -9,6 +9,7 @@ from statistics import mean
 from carlib.errors import RunError
 from carlib.records import Record
 
+FINAL_WAYS = {"knn": "nearest photographs vote", "published": "as published, half precision"}
 WAYS = ("features", "whitened")  # of comparing, at the end of a recipe's name
 STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
 
@@ -84,6 +85,46 @@ def row(records: Sequence[Record], recipe_name: str) -> Row | None:
         hardware=machine(first),
         epochs=first.recipe["epochs"],
         size=first.recipe["size"],
+    )
+
+
+def final_rows(records: Sequence[Record]) -> list[dict[str, object]]:
+    """Every way in which the same val photos of Stanford Cars were named, best first.
+
+    A row per recipe that was trained as a whole (of those on a small budget, "_quick", the best),
+    and what became of a network: neighbors that vote, the published file, 8-bit weights. Raises
+    `RunError` when the rows did not score the same photos.
+    """
+    rows = []
+    scored = [r for r in evaluations(records) if r.recipe["seed"] == 0]
+    quick = [r for r in scored if r.recipe["name"].endswith("_quick")]
+    short = max(quick, key=lambda r: r.metrics["accuracy"], default=None)
+    for record in scored:
+        if record not in quick or record is short:
+            found = row(records, record.recipe["name"])
+            rows.append((record, _way(record), found.metrics["accuracy"], found.interval))
+    for record in records:
+        if record.data.get("catalog") != STANFORD or record.data.get("split") != "val":
+            continue
+        if record.kind in FINAL_WAYS:
+            scores = record.metrics["accuracy"], record.metrics["accuracy_interval"]
+            rows.append((record, FINAL_WAYS[record.kind], *scores))
+    if len({record.data["split_hash"] for record, *_ in rows}) > 1:
+        names = ", ".join(record.name for record, *_ in rows)
+        raise RunError(f"records of different photos cannot stand in one table: {names}")
+    found = [
+        {"recipe": record.recipe["name"], "way": way, "accuracy": accuracy, "interval": interval,
+         "seconds": record.timing.get("train_seconds"), "hardware": machine(record)}
+        for record, way, accuracy, interval in rows
+    ]  # fmt: skip
+    return sorted(found, key=lambda line: -line["accuracy"])
+
+
+def _way(record: Record) -> str:
+    if record.recipe.get("weights", "random") == "random":
+        return "trained from scratch"
+    return (
+        "linear layer, frozen body" if record.recipe.get("plan") == "head" else "all layers trained"
     )
 
 

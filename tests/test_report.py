@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from carlib import report
 from carlib.cli import app
 from carlib.errors import RunError
-from carlib.results import evaluations
+from carlib.results import evaluations, final_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
@@ -153,6 +153,45 @@ def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
         assert said in text
     change(repository, "maps-stanford-cars-lite0_cpu-seed0", '"road": 0.5', '"road": 0.6')
     assert "figures/maps.svg: not what the records give" in report.check_report(repository)
+
+
+def test_everything_stands_in_one_comparison(repository: Path) -> None:
+    """Of the methods on a small budget the best; other photos are refused."""
+    knn = replace(fake_record("lite0_frozen", accuracy=0.456), kind="knn", name="knn-x", timing={})
+    records = [fake_record("cnn3_quick"), fake_record("cnn4_quick", accuracy=0.2), knn]
+    records += [fake_record("scratch_cpu", seed=seed, accuracy=0.5 + seed / 10) for seed in (0, 1)]
+    rows = final_rows(records)
+    assert [(line["recipe"], line["accuracy"]) for line in rows] == [
+        ("scratch_cpu", pytest.approx(0.55)), ("lite0_frozen", 0.456), ("cnn4_quick", 0.2)
+    ]  # fmt: skip
+    assert rows[1]["seconds"] is None and rows[1]["way"] == "nearest photographs vote"
+    other = replace(knn, name="knn-y", data=knn.data | {"split_hash": "1" * 16})
+    with pytest.raises(RunError, match="knn-y"):
+        final_rows([*records, other])
+
+
+def test_costs_have_their_sentences(repository: Path) -> None:
+    results = repository / "data" / "results"
+    plain = replace(fake_record(), kind="benchmark", data={"catalog": "showroom"}, extra={})
+    measured = {"store / decode": 31.4, "albumentations / torchvision": 2.7}
+    replace(plain, name="photos-showroom-160px", metrics=measured).write(results)
+    grown = {f"{of}: {what}, times": value for of, value in (("photos", 15.9), ("classes", 16.8))
+             for what in ("train", "memory_gib")}  # fmt: skip
+    replace(plain, name="growth-showroom", metrics=grown, extra={"times": [1, 4, 16]}).write(
+        results
+    )
+    replace(plain, name="startup", metrics={"carlib --help": 0.31}).write(results)
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in (
+        "31 times as fast",
+        "2.7 times as fast",
+        "With 16 times",
+        "15.9",
+        "16.8",
+        "0.31 s",
+    ):
+        assert said in text
 
 
 def test_report_without_any_record(repository: Path) -> None:
