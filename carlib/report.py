@@ -11,7 +11,7 @@ import functools
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 
 from carlib.audit import MAX_RATIO, MIN_SIDE
@@ -279,21 +279,82 @@ def curves_figure(records: Sequence[Record]) -> Figure | None:
     return figure
 
 
+def dots(
+    rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str, legend: bool = True
+) -> Figure | None:
+    """A line per row: its scores as marks, the 95 % interval of the first of them as a bar.
+
+    `name` is the key of what stands before a line, `scores` are keys and what the legend says.
+    """
+    if not rows:
+        return None
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.5 + 0.16 * len(rows) + 0.15 * legend))
+    for height, found in enumerate(reversed(rows)):
+        ax.plot(found["interval"], [height, height], color=BLUE, lw=1)
+        for score, color, mark in zip(scores, COLORS, "osD", strict=False):
+            fill = color if color == BLUE else "white"
+            ax.plot(found[score], height, mark, ms=4, color=color, mfc=fill, label=scores[score])
+    ax.set_yticks(range(len(rows)), [found[name] for found in reversed(rows)])
+    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    ax.grid(axis="x", alpha=0.3)
+    if legend:
+        figure.legend(*_first_of_each(ax), loc="outside lower center", ncols=len(scores))
+    return figure
+
+
+def _first_of_each(ax) -> tuple[list, list]:
+    """Handles and labels of a legend, each label once."""
+    found = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
+    return list(found.values()), list(found)
+
+
+@printed
+def unseen_figure(records: Sequence[Record]) -> Figure | None:
+    """Recall@1 with its interval and MAP@R among classes that were never seen, by loss."""
+    scores = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R"}
+    return dots(retrieval_rows(records, "unseen"), "loss", scores, "")
+
+
+@printed
+def pairs_figure(records: Sequence[Record]) -> Figure | None:
+    """AUC on hard pairs with its interval, and on medium and easy ones, by recipe."""
+    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "easy"}
+    return dots(verification_rows(records), "recipe", scores, "AUC")
+
+
+@printed
+def imbalance_figure(records: Sequence[Record]) -> Figure | None:
+    """Balanced accuracy by imbalance factor, a line per answer to it."""
+    found = next((r for r in records if r.name == f"imbalance-{STANFORD}-lite0_frozen"), None)
+    if found is None:
+        return None
+    rows = found.extra["rows"]
+    figure, ax = plt.subplots(figsize=(COLUMN, 1.6))
+    answers = dict.fromkeys(row["objective"] for row in rows)
+    for answer, color, line, mark in zip(answers, COLORS, LINES, "osD^v", strict=False):
+        own = [row for row in rows if row["objective"] == answer]
+        heights = [row["balanced_accuracy"] for row in own]
+        spread = [row["balanced_accuracy_sd"] for row in own]
+        ax.errorbar([row["factor"] for row in own], heights, spread, color=color, ls=line, lw=1,
+                    marker=mark, ms=3, label=answer)  # fmt: skip
+    factors = sorted({row["factor"] for row in rows})
+    ax.set(xscale="log", xlabel="imbalance factor", ylabel="balanced accuracy")
+    ax.set_xticks(factors, [f"{factor:g}" for factor in factors])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.legend(loc="lower left")
+    return figure
+
+
 @printed
 def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
-    rows = [found for name in NAMES if (found := row(records, name))][::-1]
-    if not rows:
-        return None
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.45 + 0.16 * len(rows)))
-    for height, found in enumerate(rows):
-        ax.plot(found.interval, [height, height], color=BLUE, lw=1)
-        ax.plot(found.metrics["accuracy"], height, "o", ms=4, color=BLUE)
-        ax.plot(found.metrics["make_accuracy"], height, "o", ms=4, color=ORANGE, mfc="white")
-    ax.set_yticks(range(len(rows)), [found.recipe for found in rows])
-    ax.set(xlim=(0, 1), xlabel="val accuracy", ylim=(-0.6, len(rows) - 0.4))
-    ax.grid(axis="x", alpha=0.3)
-    return figure
+    rows = [
+        {"recipe": name, "interval": found.interval, **found.metrics}
+        for name in NAMES
+        if (found := row(records, name))
+    ]
+    scores = {"accuracy": "the class is right", "make_accuracy": "the make is right"}
+    return dots(rows, "recipe", scores, "val accuracy")
 
 
 @printed
@@ -359,6 +420,9 @@ FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
     "classes.svg": classes_figure,
     "scores.svg": scores_figure,
     "curves.svg": curves_figure,
+    "imbalance.svg": imbalance_figure,
+    "unseen.svg": unseen_figure,
+    "pairs.svg": pairs_figure,
     "maps.svg": maps_figure,
 }
 
