@@ -124,3 +124,14 @@ def test_growth_repeats_photos_and_classes(toy_root, monkeypatch, capsys) -> Non
     assert (more["classes"], other["classes"]) == (first["classes"], 2 * first["classes"])
     assert all(row[step] > 0 for row in rows for step in growth.STEPS)
     assert record.metrics["photos: train, times"] > 0
+
+
+def test_heat_maps_times_the_quick_methods(toy_root, monkeypatch) -> None:
+    maps = load("heat_maps")
+    plain = maps.recipe
+    monkeypatch.setattr(maps, "recipe", lambda name: plain(
+        name, model="resnet18", weights="random", statistics="half", size=32
+    ))  # fmt: skip
+    record = maps.main(["--data", str(toy_root), "--photos", "9", "--rounds", "1"])
+    assert record.metrics["largest difference of one at a time"] < 1e-3
+    assert set(record.extra["seconds"]) == {"Grad-CAM", "Grad-CAM++", "Layer-CAM", "Eigen-CAM"}

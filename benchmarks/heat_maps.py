@@ -1,0 +1,63 @@
+"""How long heat maps take: 100 photos by every method that needs one pass, at 224 pixels.
+
+    python benchmarks/heat_maps.py [--data showroom] [--recipe lite0_frozen] [--photos 100]
+
+The network is the recipe's before any training, which is as fast as after it. The methods take
+turns. Score-CAM is left out: it needs a pass per channel. The aim is Grad-CAM in a minute on two
+cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+import numpy as np
+
+from carlib.catalog import open_catalog
+from carlib.explain import METHODS, Viewer, heat_maps, see
+from carlib.recipes import recipe
+from carlib.records import Checkpoint, Record, command_line
+from carlib.timing import medians, taking_turns
+
+AIM = {"Grad-CAM": 60.0}  # seconds
+
+
+def main(arguments: list[str] | None = None) -> Record:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="showroom", help="a data set, as `open_catalog` takes it")
+    parser.add_argument("--recipe", default="lite0_frozen")
+    parser.add_argument("--photos", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    catalog = open_catalog(options.data).with_val()
+    checkpoint = Checkpoint.begin(recipe(options.recipe), catalog)
+    viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, "val", options.photos)
+    calls = {
+        name: partial(heat_maps, viewer, seen.photos, seen.answers, name)
+        for name in METHODS
+        if name != "Score-CAM"
+    }
+    seconds = taking_turns(calls, options.rounds, warm_up=0)
+    whole, single = calls["Grad-CAM"](), []
+    for number in range(min(8, len(seen))):
+        one = seen.select([number])
+        single.append(heat_maps(viewer, one.photos, one.answers))
+    apart = float(np.abs(np.concatenate(single) - whole[: len(single)]).max())
+    record = Record(
+        kind="benchmark",
+        name=f"heat_maps-{catalog.name}-{viewer.size}px",
+        data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "photos": len(seen)},
+        metrics=medians(seconds) | {"largest difference of one at a time": apart},
+        recipe=vars(checkpoint.recipe),
+        extra={"aim": AIM, "seconds": seconds},
+        command=command_line(),
+    )
+    for name, value in record.metrics.items():
+        print(f"{name:36s} {value:.3g}")
+    print(record.write())
+    return record
+
+
+if __name__ == "__main__":
+    main()
