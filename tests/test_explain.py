@@ -13,6 +13,7 @@ from toys import toy_recipe
 from carlib import faithfulness as truth
 from carlib import plots, results
 from carlib.backbones import BACKBONES
+from carlib.cli.learn import _known
 from carlib.errors import RunError
 from carlib.explain import (
     KINDS,
@@ -399,3 +400,10 @@ def half_of_the_cars():
         "make": "Aurora", "model": ["Comet", "Perigee"], "year": [2009, 2008],
     })  # fmt: skip
     return Catalog.from_rows(rows, names, "showroom", FolderSource("."))
+
+
+def test_a_method_that_is_not_known_is_refused() -> None:
+    assert _known("method", None, METHODS) == tuple(METHODS)
+    assert _known("method", ["Layer-CAM"], METHODS) == ("Layer-CAM",)
+    with pytest.raises(RunError, match="unknown method 'Grad-Cam'; known: Grad-CAM"):
+        _known("method", ["Grad-Cam"], METHODS)

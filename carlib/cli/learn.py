@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carlib.cli.base import AsJson, DataOption, app, opened, table_of
-from carlib.errors import RecipeError
+from carlib.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from carlib.catalog import Catalog
     from carlib.records import Checkpoint, Record, Run
@@ -82,6 +82,12 @@ def evaluate_command(
         int, typer.Option(help="Score heat maps of so many photos instead: are they true?")
     ] = 0,
     layer: Annotated[str, typer.Option(help="Where maps are taken; else at the last layer.")] = "",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of maps: one to score, may be repeated; else all.")
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Of maps: one to take, may be repeated; else all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
@@ -91,9 +97,12 @@ def evaluate_command(
     checkpoint, run = opened(checkpoint_path)
     catalog = open_catalog(data).with_val()
     if maps:
-        from carlib.faithfulness import score_maps
+        from carlib.explain import METHODS
+        from carlib.faithfulness import MEASURES, score_maps
 
-        record, show = score_maps(checkpoint, catalog, split, maps, layer=layer), _print_maps
+        chosen = _known("method", method, METHODS), _known("measure", measure, MEASURES)
+        record = score_maps(checkpoint, catalog, split, maps, *chosen, layer)
+        show = _print_maps
     elif views:
         record, show = evaluate_views(checkpoint, catalog, split), _print_views
     else:
@@ -246,6 +255,14 @@ def _print_views(record: Record, path: Path) -> None:
         f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
         f"({low:+.4f} to {high:+.4f}); record {path}"
     )
+
+
+def _known(what: str, names: list[str] | None, known: Iterable[str]) -> tuple[str, ...]:
+    """The names that were given, or all there are; a name that is not known is refused."""
+    for name in names or ():
+        if name not in known:
+            raise RunError(f"unknown {what} {name!r}; known: {', '.join(known)}")
+    return tuple(names or known)
 
 
 def _print_maps(record: Record, path: Path) -> None:
