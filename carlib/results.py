@@ -175,7 +175,7 @@ def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
         loss = "none"  # a network before any training
         if first.checkpoint["epoch"] is not None:
             loss = first.recipe["loss"].replace("_", "-")
-            loss += next((f", {way}" for way in WAYS if name.endswith(f"_{way}")), "")
+        loss += next((f", {way}" for way in WAYS if name.endswith(f"_{way}")), "")
         values = [seed.metrics[key] for seed in seeds]
         rows.append(
             {"recipe": name, "loss": loss, "dims": first.extra["dims"], "seeds": len(seeds),
