@@ -42,6 +42,7 @@ HIGHER_IS_BETTER = {
 }  # fmt: skip
 BATCH = 64
 VISIBLE = 0.005  # share of a photo from which on a part counts as shown
+FORGETFUL = 8  # networks of random weights that share the photos
 RANDOM = "random network"  # the row of a network that knows nothing
 
 
@@ -198,10 +199,20 @@ def randomized(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
                 yield name, copied
 
 
-def _forgetful(checkpoint: Checkpoint) -> Viewer:
-    """The checkpoint's network with random weights throughout."""
-    *_, (_, network) = randomized(checkpoint.model)
-    return Viewer(replace(checkpoint, model=network))
+def forgetful_maps(
+    checkpoint: Checkpoint, seen: Seen, method: str = "Grad-CAM", layer: str = ""
+) -> np.ndarray:
+    """Maps of the answered classes by the same network with random weights throughout.
+
+    The photos are shared out to FORGETFUL such networks: one alone looks at the same places of
+    every photo, by chance at the right ones.
+    """
+    maps = np.empty(seen.photos.shape[:1] + seen.photos.shape[2:], np.float32)
+    for seed in range(min(FORGETFUL, len(seen))):
+        *_, (_, network) = randomized(checkpoint.model, seed)
+        viewer, own = Viewer(replace(checkpoint, model=network)), slice(seed, None, FORGETFUL)
+        maps[own] = heat_maps(viewer, seen.photos[own], seen.answers[own], method, layer)
+    return maps
 
 
 def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -331,7 +342,7 @@ def score_maps(
     """Whether a network's heat maps can be believed; the record is not written.
 
     `count` photos drawn by seed, the answered class explained, by every method (at a `layer`, else
-    at the last), by Grad-CAM of a network of random weights, and by every baseline. Rows of the
+    at the last), by the first of them of networks of random weights, and by every baseline. Rows of the
     record: the measures, and where boxes or parts are known the share of the map inside over the
     share of the area. Beside them: what random layers do to the map, and on drawn cars what hiding
     the background, the car, the badge or the grille costs.
@@ -342,7 +353,7 @@ def score_maps(
         started = time.perf_counter()
         maps[method] = heat_maps(viewer, seen.photos, seen.answers, method, layer)
         seconds[method] = time.perf_counter() - started
-    maps[RANDOM] = heat_maps(_forgetful(checkpoint), seen.photos, seen.answers, methods[0], layer)
+    maps[RANDOM] = forgetful_maps(checkpoint, seen, methods[0], layer)
     maps |= {name: baseline_maps(seen.photos, name, seed) for name in BASELINES}
     rows = faithfulness(viewer, seen.photos, maps, seen.answers, measures)
     known, hidden_parts = _known_masks(seen, catalog)
