@@ -342,10 +342,10 @@ def score_maps(
     """Whether a network's heat maps can be believed; the record is not written.
 
     `count` photos drawn by seed, the answered class explained, by every method (at a `layer`, else
-    at the last), by the first of them of networks of random weights, and by every baseline. Rows of the
-    record: the measures, and where boxes or parts are known the share of the map inside over the
-    share of the area. Beside them: what random layers do to the map, and on drawn cars what hiding
-    the background, the car, the badge or the grille costs.
+    at the last), by the first of them of networks of random weights, and by every baseline. Rows of
+    the record: the measures, and where boxes or parts are known the share of the map inside over
+    the share of the area. Beside them: what random layers do to the map, and on drawn cars what
+    hiding the background, the car, the badge or the grille costs.
     """
     viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, split, count, seed)
     maps, seconds = {}, {}
