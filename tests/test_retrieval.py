@@ -378,5 +378,6 @@ def test_the_command_trains_on_some_classes_and_retrieves_among_the_others(
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "recall at 1" in done.output
-    (record,) = load_records(tmp_path / "results")
-    assert record.name.startswith("retrieval_unseen-photos-cnn3_quick")
+    record, white = load_records(tmp_path / "results")
+    assert record.name.startswith("retrieval_unseen-photos-cnn3_quick-")
+    assert white.name.startswith("retrieval_unseen-photos-cnn3_quick_whitened-")
