@@ -377,7 +377,7 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(kinds), 0, -1), kinds)
-    figure.legend(loc="outside lower center", ncols=len(found))
+    figure.legend(*_first_of_each(axes[0]), loc="outside lower center", ncols=len(found))
     return figure
 
 
