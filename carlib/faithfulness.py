@@ -345,8 +345,12 @@ def score_maps(
     at the last), by the first of them of networks of random weights, and by every baseline. Rows of
     the record: the measures, and where boxes or parts are known the share of the map inside over
     the share of the area. Beside them: what random layers do to the map, and on drawn cars what
-    hiding the background, the car, the badge or the grille costs.
+    hiding the background, the car, the badge or the grille costs. Raises `RunError` for methods,
+    measures and layers that are not known.
     """
+    for what, names, known in (("method", methods, METHODS), ("measure", measures, MEASURES)):
+        if odd := [name for name in names if name not in known]:  # before hours of work, not after
+            raise RunError(f"unknown {what} {odd[0]!r}; known: {', '.join(known)}")
     viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, split, count, seed)
     maps, seconds = {}, {}
     for method in methods:

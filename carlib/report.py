@@ -135,6 +135,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         **{key: record.name if record else None for key, record in tops.items()},
         "rows": {name: asdict(found) for name in NAMES if (found := row(records, name))},
         "final": final_rows(records),
+        "knows_nothing": KNOWS_NOTHING,
         "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
         "verification": verification_rows(records),
         "commands": {name: command(name) for name in NAMES},
@@ -280,7 +281,7 @@ def curves_figure(records: Sequence[Record]) -> Figure | None:
 
 
 def dots(
-    rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str, legend: bool = True
+    rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str
 ) -> Figure | None:
     """A line per row: its scores as marks, the 95 % interval of the first of them as a bar.
 
@@ -288,24 +289,18 @@ def dots(
     """
     if not rows:
         return None
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.5 + 0.16 * len(rows) + 0.15 * legend))
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.16 * len(rows)))
     for height, found in enumerate(reversed(rows)):
         ax.plot(found["interval"], [height, height], color=BLUE, lw=1)
         for score, color, mark in zip(scores, COLORS, "osD", strict=False):
             fill = color if color == BLUE else "white"
-            ax.plot(found[score], height, mark, ms=4, color=color, mfc=fill, label=scores[score])
+            said = None if height else scores[score]
+            ax.plot(found[score], height, mark, ms=4, color=color, mfc=fill, label=said)
     ax.set_yticks(range(len(rows)), [found[name] for found in reversed(rows)])
     ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
     ax.grid(axis="x", alpha=0.3)
-    if legend:
-        figure.legend(*_first_of_each(ax), loc="outside lower center", ncols=len(scores))
+    figure.legend(loc="outside lower center", ncols=len(scores))
     return figure
-
-
-def _first_of_each(ax) -> tuple[list, list]:
-    """Handles and labels of a legend, each label once."""
-    found = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    return list(found.values()), list(found)
 
 
 @printed
@@ -377,7 +372,8 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(kinds), 0, -1), kinds)
-    figure.legend(*_first_of_each(axes[0]), loc="outside lower center", ncols=len(found))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=len(found))  # fmt: skip
     return figure
 
 

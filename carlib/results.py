@@ -92,32 +92,42 @@ def final_rows(records: Sequence[Record]) -> list[dict[str, object]]:
     """Every way in which the same val photos of Stanford Cars were named, best first.
 
     A row per recipe that was trained as a whole (of those on a small budget, "_quick", the best),
-    and what became of a network: neighbors that vote, the published file, 8-bit weights. Raises
-    `RunError` when the rows did not score the same photos.
+    and what became of a network: neighbors that vote, the published file. Scores are means over
+    the seeds. Raises `RunError` when the rows did not score the same photos.
     """
-    rows = []
-    scored = [r for r in evaluations(records) if r.recipe["seed"] == 0]
-    quick = [r for r in scored if r.recipe["name"].endswith("_quick")]
-    short = max(quick, key=lambda r: r.metrics["accuracy"], default=None)
-    for record in scored:
-        if record not in quick or record is short:
-            found = row(records, record.recipe["name"])
-            rows.append((record, _way(record), found.metrics["accuracy"], found.interval))
-    for record in records:
-        if record.data.get("catalog") != STANFORD or record.data.get("split") != "val":
-            continue
-        if record.kind in FINAL_WAYS:
-            scores = record.metrics["accuracy"], record.metrics["accuracy_interval"]
-            rows.append((record, FINAL_WAYS[record.kind], *scores))
-    if len({record.data["split_hash"] for record, *_ in rows}) > 1:
-        names = ", ".join(record.name for record, *_ in rows)
-        raise RunError(f"records of different photos cannot stand in one table: {names}")
-    found = [
-        {"recipe": record.recipe["name"], "way": way, "accuracy": accuracy, "interval": interval,
-         "seconds": record.timing.get("train_seconds"), "hardware": machine(record)}
-        for record, way, accuracy, interval in rows
+    trained: dict[str, Record] = {}
+    for record in evaluations(records):
+        trained.setdefault(record.recipe["name"], record)
+    found = {name: row(records, name) for name in trained}
+    quick = [name for name in trained if name.endswith("_quick")]
+    shorter = sorted(quick, key=lambda name: -found[name].metrics["accuracy"])[1:]
+    used = [
+        record
+        for record in records
+        if record.kind in FINAL_WAYS
+        and (record.data["catalog"], record.data["split"]) == (STANFORD, "val")
+    ]
+    _same_photos([*trained.values(), *used])
+    rows = [
+        {"recipe": name, "way": _way(trained[name]), "accuracy": line.metrics["accuracy"],
+         "interval": line.interval, "seconds": line.seconds}
+        for name, line in found.items()
+        if name not in shorter
     ]  # fmt: skip
-    return sorted(found, key=lambda line: -line["accuracy"])
+    rows += [
+        {"recipe": record.recipe["name"], "way": FINAL_WAYS[record.kind],
+         "accuracy": record.metrics["accuracy"], "interval": record.metrics["accuracy_interval"],
+         "seconds": record.timing.get("train_seconds")}
+        for record in used
+    ]  # fmt: skip
+    return sorted(rows, key=lambda line: -line["accuracy"])
+
+
+def _same_photos(found: Sequence[Record]) -> None:
+    """Refuse to set records side by side that scored different photos."""
+    if len({record.data["split_hash"] for record in found}) > 1:
+        names = ", ".join(record.name for record in found)
+        raise RunError(f"records of different photos cannot stand in one table: {names}")
 
 
 def _way(record: Record) -> str:
@@ -160,9 +170,7 @@ def map_rows(records: Sequence[Record]) -> list[dict[str, object]]:
 def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
     """A row per recipe that compares photos of Stanford Cars, by its mean score `key`."""
     found = [record for record in found if record.data["catalog"] == STANFORD]
-    if len({record.data["split_hash"] for record in found}) > 1:
-        names = ", ".join(record.name for record in found)
-        raise RunError(f"records of different photos cannot stand in one table: {names}")
+    _same_photos(found)
     rows = []
     for name in dict.fromkeys(record.recipe["name"] for record in found):
         seeds = [record for record in found if record.recipe["name"] == name]

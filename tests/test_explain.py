@@ -13,7 +13,6 @@ from toys import toy_recipe
 from carlib import faithfulness as truth
 from carlib import plots, results
 from carlib.backbones import BACKBONES
-from carlib.cli.learn import _known
 from carlib.errors import RunError
 from carlib.explain import (
     KINDS,
@@ -402,8 +401,9 @@ def half_of_the_cars():
     return Catalog.from_rows(rows, names, "showroom", FolderSource("."))
 
 
-def test_a_method_that_is_not_known_is_refused() -> None:
-    assert _known("method", None, METHODS) == tuple(METHODS)
-    assert _known("method", ["Layer-CAM"], METHODS) == ("Layer-CAM",)
+def test_methods_and_measures_that_are_not_known_are_refused(two_years) -> None:
+    checkpoint, catalog = two_years
     with pytest.raises(RunError, match="unknown method 'Grad-Cam'; known: Grad-CAM"):
-        _known("method", ["Grad-Cam"], METHODS)
+        truth.score_maps(checkpoint, catalog, "val", 2, ("Layer-CAM", "Grad-Cam"))
+    with pytest.raises(RunError, match="unknown measure 'roads'; known: insertion"):
+        truth.score_maps(checkpoint, catalog, "val", 2, measures=("roads",))

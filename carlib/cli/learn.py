@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carlib.cli.base import AsJson, DataOption, app, opened, table_of
-from carlib.errors import RecipeError, RunError
+from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from carlib.catalog import Catalog
     from carlib.records import Checkpoint, Record, Run
@@ -100,7 +100,7 @@ def evaluate_command(
         from carlib.explain import METHODS
         from carlib.faithfulness import MEASURES, score_maps
 
-        chosen = _known("method", method, METHODS), _known("measure", measure, MEASURES)
+        chosen = tuple(method or METHODS), tuple(measure or MEASURES)
         record = score_maps(checkpoint, catalog, split, maps, *chosen, layer)
         show = _print_maps
     elif views:
@@ -255,14 +255,6 @@ def _print_views(record: Record, path: Path) -> None:
         f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
         f"({low:+.4f} to {high:+.4f}); record {path}"
     )
-
-
-def _known(what: str, names: list[str] | None, known: Iterable[str]) -> tuple[str, ...]:
-    """The names that were given, or all there are; a name that is not known is refused."""
-    for name in names or ():
-        if name not in known:
-            raise RunError(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    return tuple(names or known)
 
 
 def _print_maps(record: Record, path: Path) -> None:
