@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import tell
 from training_loop import as_class_folders, limited
 
 from carlib.catalog import open_catalog
@@ -115,10 +116,7 @@ def main(arguments: list[str] | None = None) -> Record | None:
         print(json.dumps(one_size(options.one, options.recipe)))
         return None
     record = measure(options.data, options.recipe, options.photos)
-    for name, value in record.metrics.items():
-        print(f"{name:28s} {value:.1f}")
-    print(record.write())
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":

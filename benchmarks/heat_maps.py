@@ -13,6 +13,7 @@ import argparse
 from functools import partial
 
 import numpy as np
+from common import tell
 
 from carlib.catalog import open_catalog
 from carlib.explain import METHODS, Viewer, heat_maps, see
@@ -53,10 +54,7 @@ def main(arguments: list[str] | None = None) -> Record:
         extra={"aim": AIM, "seconds": seconds},
         command=command_line(),
     )
-    for name, value in record.metrics.items():
-        print(f"{name:36s} {value:.3g}")
-    print(record.write())
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":

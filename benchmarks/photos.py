@@ -20,6 +20,7 @@ import time
 
 import numpy as np
 import torch
+from common import tell
 from PIL import Image
 from training_loop import limited, usual_transforms
 
@@ -104,10 +105,7 @@ def main(arguments: list[str] | None = None) -> Record:
     options = parser.parse_args(arguments)
     catalog = limited(open_catalog(options.data), options.photos)
     record = measure(catalog, recipe(options.recipe), options.rounds)
-    for name, value in record.metrics.items():
-        print(f"{name:32s} {value:10.1f}")
-    print(record.write())
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from common import tell
 from sklearn.neighbors import NearestNeighbors
 
 from carlib.catalog import open_catalog
@@ -112,10 +113,7 @@ def main(arguments: list[str] | None = None) -> Record:
         extra={"aims": AIMS, "rows": rows, "points": list(points.shape), "dims": DIMS},
         command=command_line(),
     )  # fmt: skip
-    for name, value in record.metrics.items():
-        print(f"{name}: {value:.3g}")
-    print(record.write())
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":

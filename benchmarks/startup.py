@@ -12,6 +12,8 @@ import argparse
 import subprocess
 import sys
 
+from common import tell
+
 from carlib.records import Record, command_line
 from carlib.timing import medians, taking_turns
 
@@ -46,10 +48,7 @@ def main(arguments: list[str] | None = None) -> Record:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     record = measure(parser.parse_args(arguments).rounds)
-    for name, seconds in record.metrics.items():
-        print(f"{name:24s} {seconds:.2f} s")
-    print(record.write())
-    return record
+    return tell(record)
 
 
 if __name__ == "__main__":
