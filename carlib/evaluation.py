@@ -88,7 +88,7 @@ def logits_of(
     the checkpoint's recipe scores. Labels are −1 where the catalog has none.
     """
     checkpoint.check_classes(catalog)
-    model, store, positions, normalize, device = _ready(checkpoint, catalog, split, progress)
+    model, store, positions, normalize, device = ready(checkpoint, catalog, split, progress)
     chosen = checkpoint.recipe
     if views:
         size = chosen.scored_size
@@ -109,7 +109,7 @@ def features_of(
 
     Framed as it scores, and averaged with the mirror image's where it does.
     """
-    model, store, positions, normalize, device = _ready(checkpoint, catalog, split, progress)
+    model, store, positions, normalize, device = ready(checkpoint, catalog, split, progress)
     found = _features(checkpoint.recipe, model, store, positions, normalize, device)
     return found.cpu(), store.rows[positions]
 
@@ -122,8 +122,11 @@ def _features(chosen, model, store, positions, normalize, device) -> torch.Tenso
     return found.of(positions)
 
 
-def _ready(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool):
-    """Network on its device, photos, their positions and what normalizes them."""
+def ready(checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool):
+    """Network on its device, store, positions of a split, what normalizes its photos, the device.
+
+    Raises `RunError` when no photo of the split can be read.
+    """
     chosen = checkpoint.recipe
     part = catalog.select(split)
     # The catalog with all splits is what training decoded: the store is then there already.

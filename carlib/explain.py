@@ -12,7 +12,9 @@ arXiv:1710.11063), Layer-CAM (Jiang 2021), Eigen-CAM (Muhammad 2020, arXiv:2008.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -216,12 +218,16 @@ def _maps_of(viewer, model, photos, targets, method: str, layer: str, batch_size
     kind = getattr(pytorch_grad_cam, METHODS[method])
     cam = kind(model=model, target_layers=[where.module], reshape_transform=where.reshape)
     cam.batch_size = batch_size
+    # Score-CAM draws a bar for each photo. The others leave stderr alone, which threads share.
+    noisy = method == "Score-CAM"
+    quiet = contextlib.redirect_stderr(io.StringIO()) if noisy else contextlib.nullcontext()
     maps = []
     try:  # not `with cam`, which swallows an IndexError
         for start in range(0, len(photos), batch_size):
             # With a gradient asked of the photos there is one at every layer, frozen or not.
             part = photos[start : start + batch_size].to(viewer.device).requires_grad_(True)
-            maps.append(cam(input_tensor=part, targets=targets[start : start + batch_size]))
+            with quiet:
+                maps.append(cam(input_tensor=part, targets=targets[start : start + batch_size]))
     finally:
         cam.activations_and_grads.release()
     return np.nan_to_num(np.concatenate(maps)).astype(np.float32)

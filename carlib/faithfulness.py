@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -32,7 +33,7 @@ from carlib.evaluation import scored_data
 from carlib.explain import METHODS, Seen, Viewer, heat_maps, see, target_layer
 from carlib.metrics import bootstrap, interval
 from carlib.records import Checkpoint, Record, command_line
-from carlib.showroom import PARTS, changed_parts, part_mask
+from carlib.showroom import PARTS, changed_mask, part_mask
 
 ROAD_SHARES = [20, 50, 80]
 STEPS = 20  # in which pixels are taken away or brought back
@@ -41,6 +42,7 @@ HIGHER_IS_BETTER = {
     "insertion": True, "deletion": False, "average_drop": False, "increase": True, "road": True,
 }  # fmt: skip
 BATCH = 64
+EXAMPLES, DETAIL = 4, 12  # maps of drawn cars that a record keeps, and their side
 VISIBLE = 0.005  # share of a photo from which on a part counts as shown
 FORGETFUL = 8  # networks of random weights that share the photos
 RANDOM = "random network"  # the row of a network that knows nothing
@@ -309,11 +311,8 @@ def part_masks(seen: Seen, catalog: Catalog) -> np.ndarray:
 
 def changed_masks(seen: Seen, parts: np.ndarray) -> np.ndarray:
     """The parts in which the two years of each photo's model differ: (photos, side, side) bool."""
-    masks = []
-    for ids, (_, row) in zip(parts, seen.table.iterrows(), strict=True):
-        wanted = [PARTS.index(name) for name in changed_parts(row["make"], row["model"])]
-        masks.append(np.isin(ids, wanted))
-    return np.stack(masks)
+    rows = zip(parts, seen.table["make"], seen.table["model"], strict=True)
+    return np.stack([changed_mask(*row) for row in rows])
 
 
 def other_years(catalog: Catalog) -> np.ndarray:
@@ -384,10 +383,33 @@ def score_maps(
             "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers, layer),
             "needs": [] if needed is None else needed.to_dict(orient="records"),
             "area": {name: float(masks.mean()) for name, masks in known.items()},
+            "examples": examples(seen, {name: maps[name] for name in (first, RANDOM)})
+            if hidden_parts
+            else [],
         },
         timing={f"{name} seconds": value for name, value in seconds.items()},
         command=command_line(),
     )
+
+
+def examples(seen: Seen, maps: Mapping[str, np.ndarray]) -> list[dict[str, object]]:
+    """A few photos, evenly through the split, and their maps: a digit 0 to 9 for every place.
+
+    Enough to draw the maps again over drawn cars, which need not be kept.
+    """
+    found = []
+    for number in np.linspace(0, len(seen) - 1, min(EXAMPLES, len(seen))).round().astype(int):
+        small = {
+            name: cv2.resize(own[number], (DETAIL, DETAIL), interpolation=cv2.INTER_AREA)
+            for name, own in maps.items()
+        }
+        digits = {
+            name: ["".join(str(min(9, int(10 * value))) for value in line) for line in own]
+            for name, own in small.items()
+        }
+        right = bool(seen.answers[number] == seen.labels[number])
+        found.append({"path": seen.table["path"].iloc[number], "right": right, "maps": digits})
+    return found
 
 
 def _known_masks(seen: Seen, catalog: Catalog) -> tuple[dict, dict]:

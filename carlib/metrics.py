@@ -1,4 +1,4 @@
-"""Every metric from one pass of logits, intervals included; all lie in 0…1."""
+"""Every metric from one pass of logits, intervals included; shares lie in 0…1."""
 
 from __future__ import annotations
 

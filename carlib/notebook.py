@@ -34,6 +34,7 @@ SHOWN = {  # columns of a study that a table has room for
     "imbalance": ("factor", "objective", "balanced_accuracy", "balanced_accuracy_sd",
                   "head_accuracy", "medium_accuracy", "tail_accuracy"),
     "unknown": ("score", "auroc", "auroc_interval", "fpr95"),
+    "leak": ("divided", "learner", "accuracy", "accuracy_sd", "known"),
 }  # fmt: skip
 
 
@@ -200,11 +201,11 @@ def full_scale_maps() -> pd.DataFrame:
         return pd.DataFrame({"maps": ["not run"]})
     table = pd.DataFrame(rows).set_index(["data", "recipe", "layer", "map"])
     shown = [name for name in table if not name.endswith("_interval")]
-    return table[shown].round(3).fillna("")
+    return table[shown].round(3).astype(object).fillna("")
 
 
 def studies(question: str) -> pd.DataFrame:
-    """Rows of the committed studies of a question ("imbalance", "unknown") on Stanford Cars."""
+    """Rows of the committed studies of a question (see SHOWN) on Stanford Cars."""
     found = [
         record
         for record in load_records(kind="study")

@@ -1,7 +1,7 @@
-"""Questions that take more than one training: what imbalance does, what an unknown car looks like.
+"""Questions that take more than one training: what imbalance does, or a leak, or an unknown car.
 
 Each study trains recipes that differ in one thing and gives a record of kind "study", whose rows
-are what the tables and figures of notebook 3 and of the report show.
+are what the tables and figures of notebooks 1 and 3 and of the report show.
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
 
+import numpy as np
 import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
 
 from carlib.catalog import Catalog
 from carlib.embeddings import embed
 from carlib.errors import RunError
-from carlib.evaluation import evaluate, logits_of, scored_data
+from carlib.evaluation import evaluate, logits_of, ready, scored_data
+from carlib.loading import make_loader
 from carlib.recipes import Recipe
-from carlib.records import Record, command_line
+from carlib.records import Checkpoint, Record, command_line
+from carlib.retrieval import neighbors
 from carlib.training import load_or_train
 from carlib.trust import energy, max_softmax, nearest_similarity, rejection
 
@@ -55,9 +63,7 @@ def imbalance_study(
             found.append(evaluate(checkpoint, catalog, "val", run).metrics)
         row = {"factor": factor, "objective": name, "seeds": len(seeds)}
         for score in SCORES:
-            values = [metrics[score] for metrics in found]
-            row[score] = mean(values)
-            row[f"{score}_sd"] = stdev(values) if len(values) > 1 else 0.0
+            row |= _over_seeds(score, [metrics[score] for metrics in found])
         rows.append(row)
         say(f"factor {factor:g}, {name}: balanced accuracy {row['balanced_accuracy']:.3f}")
     return _record("imbalance", catalog, base, {}, {"rows": rows, "seeds": list(seeds)})
@@ -105,6 +111,98 @@ def _strangers(catalog: Catalog, known: Catalog, held_out: int) -> Catalog:
     strangers = table[there].assign(label=pd.NA, split="unknown")
     return Catalog(strangers, known.class_names, f"{catalog.name}-unknown-{held_out}",
                    catalog.source)  # fmt: skip
+
+
+def leak_study(
+    catalog: Catalog,
+    base: Recipe,
+    copies: int = 4,
+    augment: str = "study3",
+    seeds: Sequence[int] = (0, 1, 2),
+    progress: bool = True,
+) -> Record:
+    """What it is worth to augment photos first and to divide them afterwards, as S3 did.
+
+    Every photo of train and val is copied as a preset of augmentation draws it. Then the photos are
+    divided and the copies follow, or the copies are divided; as many are held out either way. A
+    linear layer on the frozen body's features, and the nearest neighbor, learn from one side and
+    name the other. A seed decides the division. Rows of the record: one per way to divide and to
+    learn, means and standard deviations over the seeds.
+    """
+    used = catalog.table[catalog.table["split"].isin(("train", "val"))]
+    whole = Catalog(used.assign(split="train"), catalog.class_names, catalog.name, catalog.source)
+    values, places = _copied_features(whole, base.but(augment=augment), copies, progress)
+    labels = np.repeat(whole.labels[places], copies)
+    found: dict[tuple[str, str], list[float]] = {}
+    known: dict[str, list[float]] = {}
+    for seed in seeds:
+        val = (whole.stratified_split(seed=seed).table["split"] == "val").to_numpy(bool)[places]
+        photos = np.repeat(val, copies)
+        anyhow = np.random.default_rng(seed).permutation(photos)
+        for divided, out in {"photos": photos, "copies": anyhow}.items():
+            learned = (~out).reshape(-1, copies).any(1)
+            known.setdefault(divided, []).append(float(np.repeat(learned, copies)[out].mean()))
+            for learner, answer in LEARNERS.items():
+                said = answer(values[~out], labels[~out], values[out])
+                found.setdefault((divided, learner), []).append(float((said == labels[out]).mean()))
+    rows = [
+        {"divided": divided, "learner": learner, **_over_seeds("accuracy", scores),
+         "known": mean(known[divided])}
+        for (divided, learner), scores in found.items()
+    ]  # fmt: skip
+    gains = {
+        f"{learner.replace(' ', '_')}_gain": mean(found["copies", learner])
+        - mean(found["photos", learner])
+        for learner in LEARNERS
+    }
+    extra = {
+        "rows": rows,
+        "seeds": list(seeds),
+        "copies": copies,
+        "augment": augment,
+        "photos": len(places),
+    }
+    return _record("leak", catalog, base, gains, extra)
+
+
+@torch.no_grad()
+def _copied_features(
+    catalog: Catalog, chosen: Recipe, copies: int, progress: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features (photos * copies, dims) of augmented copies, photo by photo, and catalog rows."""
+    checkpoint = Checkpoint.begin(chosen, catalog)
+    body, store, positions, normalize, device = ready(checkpoint, catalog, "train", progress)
+    body.eval()
+    loader = make_loader(store, positions, chosen, device)
+    batches = np.array_split(positions, max(1, len(positions) // 128))
+    found = []
+    with tqdm(total=copies * len(positions), unit="photo", disable=not progress) as bar:
+        for copy in range(copies):
+            parts = []
+            for photos in loader.epoch(copy, batches):
+                parts.append(body.features(normalize(photos)).float().cpu())
+                bar.update(len(photos))
+            found.append(torch.cat(parts))
+    return torch.stack(found, 1).flatten(0, 1).numpy(), store.rows[positions]
+
+
+def _linear(values: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """What a linear layer answers that learned from (photos, dims) and their labels."""
+    layer = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=100))
+    return layer.fit(values, labels).predict(asked)
+
+
+def _nearest(values: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The label of the most similar row."""
+    return labels[neighbors(values, asked, 1)[1][:, 0]]
+
+
+LEARNERS = {"linear layer": _linear, "nearest neighbor": _nearest}
+
+
+def _over_seeds(score: str, values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation of a score, as columns of a row."""
+    return {score: mean(values), f"{score}_sd": stdev(values) if len(values) > 1 else 0.0}
 
 
 def _quietly(line: str) -> None:

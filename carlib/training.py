@@ -423,7 +423,9 @@ class Trainer:
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()
                         if v is not None}  # fmt: skip
-        save_tensors(self.run.state, tensors, {"done": vars(self.done)})
+        scaler = self.accelerator.scaler  # of gradients in half precision, fp16 alone
+        about = {"done": vars(self.done), "scaler": scaler.state_dict() if scaler else None}
+        save_tensors(self.run.state, tensors, about)
         self.run.write_history(self.done.history)
 
     def _resume(self) -> None:
@@ -433,6 +435,8 @@ class Trainer:
         self.done = Progress(**about["done"])
         self.raw.load_state_dict(_under(tensors, "model."))
         self.raw_loss.load_state_dict(_under(tensors, "loss."))
+        if self.accelerator.scaler and about.get("scaler"):
+            self.accelerator.scaler.load_state_dict(about["scaler"])
         if self.ema:
             self.ema.module.load_state_dict(_under(tensors, "ema."))
         # Fused optimizers walk through memory, so what they remember must lie as the weights do

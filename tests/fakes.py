@@ -8,6 +8,8 @@ from carlib import report
 from carlib.faithfulness import BASELINES, RANDOM
 from carlib.pairs import LEVELS
 from carlib.records import Record
+from carlib.showroom import YEARS
+from carlib.showroom.dataset import photo_name
 
 
 def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
@@ -30,7 +32,8 @@ def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123
         per_class=classes,
         history=[
             {"epoch": epoch, "train_loss": 5 - epoch, "val_loss": 5 - epoch / 2,
-             "train_accuracy": epoch / 10, "val_accuracy": epoch / 12, "val_top5": epoch / 8}
+             "train_accuracy": epoch / 10, "val_accuracy": epoch / 12, "val_top5": epoch / 8,
+             "seconds": 200.0}
             for epoch in (1, 2, 3)
         ],
         extra={"training": {"parameters": 1234567}},
@@ -99,13 +102,17 @@ def fake_maps(
     for number, kind in enumerate(("Grad-CAM", RANDOM, *BASELINES)):
         scores = {measure: value / (number + 1) for measure in measures}
         rows.append({"map": kind} | scores | {f"{m}_interval": [0.25, 0.75] for m in measures})
+    path = f"photos/{photo_name(YEARS['only'][0], 0, 0)}.png"
+    corner = {"Grad-CAM": ["0" * 9 + "987"] * 3 + ["0" * 12] * 9}
+    kept = {"path": path, "right": True, "maps": corner}
     return Record(
         kind="maps",
         name=f"maps-{catalog}-{name}-seed0",
         data={"catalog": catalog, "split": "val", "split_hash": "0" * 16, "photos": 37},
         metrics={"accuracy": 0.912},
-        recipe=asdict(report.planned("cnn3").but(name=name)),
+        recipe=asdict(report.planned("cnn3").but(name=name, crop="box", margin=0.1)),
         extra={"explained": "Grad-CAM", "layer": "body.last", "rows": rows,
+               "examples": [kept] if catalog == "showroom" else [],
                "needs": [{"hidden": "changed parts", "cost": 0.417},
                          {"hidden": "background", "cost": 0.013}]},
     )  # fmt: skip

@@ -365,6 +365,26 @@ def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) 
     assert record.extra["sanity"][-1]["random_from"].startswith("body")
     assert record.name == "maps-showroom-two-seed0" and record.data["photos"] == 3
     assert results.map_rows([record])[0]["recipe"] == "two"
+    assert len(record.extra["examples"]) == 3
+    for example in record.extra["examples"]:
+        assert set(example["maps"]) == {"Grad-CAM", truth.RANDOM}
+
+
+def test_a_library_that_draws_bars_is_kept_quiet(two_years, capfd) -> None:
+    seen = see(*two_years, "train", 2)
+    heat_maps(Viewer(two_years[0]), seen.photos, seen.answers, "Score-CAM")
+    assert capfd.readouterr().err == ""
+
+
+def test_examples_hold_enough_to_draw_the_maps_again(two_years) -> None:
+    seen = see(*two_years, "train", 6)
+    corner = np.zeros((6, 64, 64), np.float32)
+    corner[:, :16, 48:] = 1.0
+    found = truth.examples(seen, {"corner": corner})
+    assert [one["path"] for one in found] == seen.table["path"].iloc[[0, 2, 3, 5]].tolist()
+    for one in found:
+        lines = one["maps"]["corner"]
+        assert lines[:3] == ["000000000999"] * 3 and set("".join(lines[3:])) == {"0"}
 
 
 def test_maps_of_a_named_layer_are_kept_apart(two_years) -> None:

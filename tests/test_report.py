@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from fakes import fake_audit, fake_maps, fake_record, fake_retrieval, fake_verification
+from PIL import Image
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
-from carlib import report
+from carlib import figures, report
 from carlib.cli import app
 from carlib.errors import RunError
 from carlib.results import evaluations, final_rows
@@ -27,9 +28,9 @@ README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
 @pytest.fixture(autouse=True)
 def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two drawn cars instead of 24; that the committed picture is right, the last test sees."""
-    monkeypatch.setattr(report, "SHOWN", report.SHOWN[:2])
+    monkeypatch.setattr(figures, "SHOWN", figures.SHOWN[:2])
     monkeypatch.setitem(
-        report.FIGURES, "showroom.png", lambda _: report.showroom_picture(_, columns=2, width=32)
+        figures.FIGURES, "showroom.png", lambda _: figures.showroom_picture(_, columns=2, width=32)
     )
 
 
@@ -57,7 +58,7 @@ def change(root: Path, name: str, old: str, new: str) -> None:
 
 def test_report_says_what_the_records_say(repository: Path) -> None:
     written = report.build_report(repository)
-    drawn = {"showroom.png", "classes.svg", "scores.svg", "curves.svg"}
+    drawn = {"showroom.png", "classes.svg", "scores.svg", "curves.svg", "minutes.svg"}
     assert {p.name for p in written} == {*drawn, "report.pdf", "README.md"}
     text = text_of(repository / "report.pdf")
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
@@ -74,7 +75,10 @@ def test_what_was_not_run_says_so_with_its_command(repository: Path) -> None:
     assert "not run: carlib train scratch_best --data PATH --seeds 3" in text
     assert "not run: carlib train s1 --quick --data PATH" in text
     readme = (repository / "README.md").read_text()
-    assert "| `scratch_cpu` | ours on two CPU cores | not run |" in readme
+    assert (
+        "| `scratch_cpu` | ours on two CPU cores | `carlib train scratch_cpu --data PATH` |"
+        in readme
+    )
 
 
 def test_transfer_has_its_own_tables(repository: Path) -> None:
@@ -84,7 +88,7 @@ def test_transfer_has_its_own_tables(repository: Path) -> None:
     replace(record, metrics=record.metrics | trusted).write(repository / "data" / "results")
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    for number in ("0.634 (95 % interval 0.100–0.150)", "0.071", "0.023", "0.712", "0.078"):
+    for number in ("0.634 (0.100–0.150)", "0.071", "0.023", "0.712", "0.078"):
         assert number in text
     assert "best run so far, 1.23 M parameters" in text and "0.123" in text  # from scratch
     assert "not run: carlib train lite0 --data PATH --seeds 3" in text
@@ -152,7 +156,10 @@ def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
     ):
         assert said in text
     change(repository, "maps-stanford-cars-lite0_cpu-seed0", '"road": 0.5', '"road": 0.6')
-    assert "figures/maps.svg: not what the records give" in report.check_report(repository)
+    change(repository, "maps-showroom-years-seed0", "000987", "000986")
+    found = report.check_report(repository)
+    for name in ("maps.svg", "heat.png"):
+        assert f"figures/{name}: not what the records give" in found
 
 
 def test_everything_stands_in_one_comparison(repository: Path) -> None:
@@ -168,6 +175,26 @@ def test_everything_stands_in_one_comparison(repository: Path) -> None:
     other = replace(knn, name="knn-y", data=knn.data | {"split_hash": "1" * 16})
     with pytest.raises(RunError, match="knn-y"):
         final_rows([*records, other])
+
+
+def test_a_leak_has_its_table(repository: Path) -> None:
+    report.build_report(repository)
+    assert "not run: carlib study leak --data PATH" in text_of(repository / "report.pdf")
+    scores = {("photos", "linear layer"): 0.612, ("photos", "nearest neighbor"): 0.413,
+              ("copies", "linear layer"): 0.814, ("copies", "nearest neighbor"): 0.915}  # fmt: skip
+    rows = [
+        {"divided": divided, "learner": learner, "accuracy": value, "accuracy_sd": 0.016,
+         "known": 0.987} for (divided, learner), value in scores.items()
+    ]  # fmt: skip
+    replace(
+        fake_record(), kind="study", name="leak-stanford-cars-lite0_frozen",
+        metrics={"linear_layer_gain": 0.202, "nearest_neighbor_gain": 0.502},
+        extra={"rows": rows, "seeds": [0, 1, 2], "copies": 4, "photos": 7654},
+    ).write(repository / "data" / "results")  # fmt: skip
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in ("0.987 of the copies", "0.814 in place of 0.612", "0.413 ± 0.016", "0.202 to a"):
+        assert said in text
 
 
 def test_costs_have_their_sentences(repository: Path) -> None:
@@ -236,6 +263,20 @@ def test_a_figure_drawn_by_hand_is_found(repository: Path) -> None:
     ]
 
 
+def test_pictures_are_compared_by_their_pixels() -> None:
+    def png(value: int, level: int = 6, side: int = 8) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (side, side), (value, 40, 40)).save(file, "png", compress_level=level)
+        return file.getvalue()
+
+    assert png(100) != png(100, level=0) and report._same_picture(png(100), png(100, level=0))
+    assert report._same_picture(png(100), png(100 + report.ROUNDING))
+    assert not report._same_picture(png(100), png(101 + report.ROUNDING))
+    assert not report._same_picture(png(100), png(100, side=9))
+    assert not report._same_picture(None, png(100)) and not report._same_picture(png(100), None)
+    assert report._same_picture(b"<svg>", b"<svg>") and not report._same_picture(b"<svg>", b"<sv>")
+
+
 def test_same_records_same_bytes(repository: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "copy"
     shutil.copytree(repository, other)
@@ -290,7 +331,7 @@ def test_command_tells_stale_from_fresh(repository: Path, monkeypatch: pytest.Mo
 
 def test_no_number_is_typed_into_the_report() -> None:
     """Scores look like 0.123 or .123; in the text there is none, in studies.json there are."""
-    text = (ROOT / "report" / "report.typ").read_text()
+    text = "\n".join(path.read_text() for path in (ROOT / "report").glob("*.typ"))
     lines = [
         line for line in text.splitlines() if not re.search(r"size|leading|stroke|above|v\(", line)
     ]

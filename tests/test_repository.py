@@ -37,7 +37,7 @@ FLOORS = (
     ("recipes", "records", "loading"),
     ("metrics", "trust", "features", "training", "evaluation", "results", "embeddings"),
     ("plots", "studies", "retrieval", "gallery", "verification", "explain", "faithfulness"),
-    ("predictor", "export", "card"),
+    ("predictor", "export", "card", "figures"),
     ("cli", "report", "notebook", "app", "__init__", "__main__"),
 )
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
@@ -95,7 +95,10 @@ def test_no_photographs_are_committed() -> None:
     """Pictures live in figures/, where only carlib.report writes."""
     endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
     pictures = [path for path in tracked() if path.suffix.lower() in endings]
-    assert [str(path.relative_to(ROOT)) for path in pictures] in ([], ["figures/showroom.png"])
+    assert [str(path.relative_to(ROOT)) for path in pictures] == [
+        "figures/heat.png",
+        "figures/showroom.png",
+    ]
 
 
 # --- code ---------------------------------------------------------------------------------------
@@ -239,7 +242,7 @@ def test_a_changed_digit_in_a_record_is_found_in_the_notebook(
     record.write_text(json.dumps(values))
     monkeypatch.setenv("CARLIB_RESULTS", str(tmp_path / "changed"))
     assert notebooks_tool().main("check") == 1
-    assert "04_retrieval.ipynb: badge, set-up cell, time or a table" in capsys.readouterr().out
+    assert "04_retrieval.ipynb: badge, set-up cell, costs or a table" in capsys.readouterr().out
 
 
 def test_the_citation_names_this_repository() -> None:

@@ -269,3 +269,20 @@ def test_photos_deleted_during_an_epoch_are_not_missed(
     monkeypatch.setattr(Trainer, "_judge", delete_then_judge)
     train(long_recipe(), catalog, tmp_path / "run", progress=False, workers=0)
     assert not root.exists() and same_weights(tmp_path / "run", long_run / "whole")
+
+
+def test_the_scale_of_fp16_gradients_is_remembered(toys):
+    """Half precision needs a GPU to train in; what is kept of it does not."""
+    recipe = chosen("plateau")
+
+    def trainer(scale: float) -> Trainer:
+        accelerator = training.make_accelerator(recipe)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        run = Run.of(recipe, toys)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        return Trainer(run, toys, accelerator, workers=0)
+
+    trainer(1024.0)._keep({"epoch": 1.0})
+    resumed = trainer(65536.0)
+    assert resumed.done.history == [{"epoch": 1.0}]
+    assert resumed.accelerator.scaler.get_scale() == 1024.0

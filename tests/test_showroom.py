@@ -15,6 +15,7 @@ from PIL import Image
 
 from carlib.catalog import open_catalog
 from carlib.errors import DataError
+from carlib.photos import decode_photo
 from carlib.showroom import (
     CARS,
     OCCLUDERS,
@@ -30,6 +31,7 @@ from carlib.showroom import (
     open_showroom,
     part_mask,
     photo_view,
+    redraw,
     render,
     viewpoint_of,
     write_compcars,
@@ -351,3 +353,17 @@ def check_lists(folder: Path, images: set[Path]) -> None:
             assert (a.parts[1] == b.parts[1]) == (same == "1")
             assert not {a.parts[1], b.parts[1]} & seen
             assert level != "hard" or a.parts[0] == b.parts[0]
+
+
+def test_a_photo_is_drawn_again_by_its_path_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path))
+    few = dict(photos_per_class=4, size=64, only=(4, 5))
+    catalog = open_showroom(**few)
+    row = catalog.table.iloc[5]
+    label, drawing = redraw(row["path"], **few)
+    assert CARS[label].name == row["class_name"]
+    photo = decode_photo(catalog.source.read(row["path"]), row["path"])
+    np.testing.assert_array_equal(drawing.image, photo)
+    np.testing.assert_array_equal(drawing.parts, part_mask(catalog, 5))
+    with pytest.raises(DataError, match="not a photo of this showroom"):
+        redraw(row["path"], photos_per_class=4, size=64, seed=1)

@@ -4,11 +4,12 @@ python tools/notebooks.py stamp   badges and set-up cells from pyproject.toml, R
                                   from the committed records tables and running times
 python tools/notebooks.py check   exit code 1 if a stamp is out of date
 python tools/notebooks.py run     stamp, execute from top to bottom, save with outputs
-python tools/notebooks.py time    the same, and write the record of how long each took
+python tools/notebooks.py time    the same, and write the record of what each took
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -23,7 +24,7 @@ KEPT_METADATA = {"kernelspec", "language_info"}
 FROM_RECORDS = re.compile(
     r"(full_scale\w*|studies)\([^()]*\)"
 )  # a cell that shows records, no more
-TIMED = "notebooks-showroom"  # the record of running times
+TIMED = "notebooks-showroom"  # the record of running times and memory
 
 SETUP = """\
 import sys
@@ -77,15 +78,17 @@ def stamp(path: Path) -> nbformat.NotebookNode:
 
 
 def timed(text: str, path: Path) -> str:
-    """The text with the running time on drawn cars, as it was recorded."""
+    """The text with time and memory on drawn cars, as they were recorded."""
     from carlib.records import read_record
 
     file = ROOT / "data" / "results" / f"{TIMED}.json"
-    seconds = read_record(file).metrics.get(path.stem) if file.exists() else None
-    if seconds is None:
+    record = read_record(file) if file.exists() else None
+    if record is None or path.stem not in record.metrics:
         return text
-    minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    return re.sub(r"(?m)^(\| 2 CPU cores \| drawn cars[^|]*\|)[^|]*", rf"\1 {minutes} ", text)
+    seconds, memory = record.metrics[path.stem], record.extra["memory_gib"][path.stem]
+    spent = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    row = rf"\1 {spent} | {memory:.1f} GiB |"
+    return re.sub(r"(?m)^(\| 2 CPU cores \| drawn cars[^|]*\|)[^|]*\|[^|]*\|", row, text)
 
 
 def renew(cell: nbformat.NotebookNode) -> None:
@@ -114,12 +117,11 @@ def readme() -> str:
     return fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
 
 
-def run(path: Path) -> float:
-    """Execute a notebook, save it with outputs, and give the seconds it took."""
-    import os
-
+def run(path: Path) -> tuple[float, float]:
+    """Execute a notebook and save it with outputs; seconds, and the most memory in GiB."""
     from nbclient import NotebookClient
 
+    held = []
     notebook = stamp(path)
     limit = None if os.environ.get("CARLIB_DATA") else TIME_LIMIT
     client = NotebookClient(
@@ -127,12 +129,23 @@ def run(path: Path) -> float:
         timeout=limit,
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
+        on_cell_executed=lambda **_: held.append(peak(client.km.provisioner.pid)),
     )
     started = time.perf_counter()
     client.execute()
+    seconds = time.perf_counter() - started
     clean(notebook)
     nbformat.write(notebook, path)
-    return time.perf_counter() - started
+    return seconds, max(held)
+
+
+def peak(process: int) -> float:
+    """The most memory that a running process has held, in GiB; 0 where Linux does not tell."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 2**20
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
@@ -150,31 +163,32 @@ def _is_noise(output: nbformat.NotebookNode) -> bool:
     return output.get("name") == "stderr" or widget in output.get("data", {})
 
 
-def write_times(seconds: dict[str, float]) -> None:
-    """The record of how long the notebooks took on the drawn cars."""
+def write_times(took: dict[str, tuple[float, float]]) -> None:
+    """The record of how long the notebooks took on the drawn cars, and of their memory."""
     from carlib.records import Record, command_line
 
-    about = {"catalog": "showroom"}
-    Record("benchmark", TIMED, about, metrics=seconds, command=command_line()).write()
+    seconds, memory = ({name: pair[part] for name, pair in took.items()} for part in (0, 1))
+    Record("benchmark", TIMED, {"catalog": "showroom"}, metrics=seconds,
+           extra={"memory_gib": memory}, command=command_line()).write()  # fmt: skip
 
 
 def main(command: str) -> int:
     """Do what the command says for every notebook; gives the exit code."""
-    stale, seconds = 0, {}
+    if command == "time" and os.environ.get("CARLIB_DATA"):
+        sys.exit("the record is of the drawn cars; unset CARLIB_DATA")
+    stale, took = 0, {}
     for path in notebooks():
         if command in ("run", "time"):
-            seconds[path.stem] = run(path)
-            print(f"{path.name}: {seconds[path.stem]:.0f} s", flush=True)
+            took[path.stem] = run(path)
+            print("{}: {:.0f} s, {:.1f} GiB".format(path.name, *took[path.stem]), flush=True)
         elif command == "stamp":
             nbformat.write(stamp(path), path)
         elif command == "check" and stamp(path) != nbformat.read(path, as_version=4):
-            print(
-                f"{path.name}: badge, set-up cell, time or a table of records is out of date; run: "
-                f"tools/notebooks.py stamp"
-            )
+            what = "badge, set-up cell, costs or a table of records is out of date"
+            print(f"{path.name}: {what}; run: tools/notebooks.py stamp")
             stale = 1
     if command == "time":
-        write_times(seconds)
+        write_times(took)
         return main("stamp")
     if command != "check":
         (ROOT / "README.md").write_text(readme())

@@ -142,25 +142,27 @@ def compare_command(
 
 @app.command("study")
 def study_command(
-    question: Annotated[str, typer.Argument(metavar="imbalance|unknown", help="Which study.")],
+    question: Annotated[str, typer.Argument(metavar="imbalance|leak|unknown", help="Which study.")],
     data: DataOption = "showroom",
     recipe_name: Annotated[
         str, typer.Option("--recipe", help="What is trained, again and again.")
     ] = "lite0_frozen",
-    seeds: Annotated[int, typer.Option(help="Seeds of the imbalance study.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Seeds; 'unknown' has one.")] = 3,
 ) -> None:
     """Train a recipe many times with one thing changed, and write what came of it as a record."""
     from carlib.catalog import open_catalog
     from carlib.recipes import recipe
-    from carlib.studies import imbalance_study, unknown_study
+    from carlib.studies import imbalance_study, leak_study, unknown_study
 
     catalog, base = open_catalog(data).with_val(), recipe(recipe_name)
     if question == "imbalance":
         record = imbalance_study(catalog, base, seeds=range(seeds), say=typer.echo)
+    elif question == "leak":
+        record = leak_study(catalog, base, seeds=range(seeds))
     elif question == "unknown":
         record = unknown_study(catalog, base)
     else:
-        raise RecipeError(f"unknown study {question!r}; known: imbalance, unknown")
+        raise RecipeError(f"unknown study {question!r}; known: imbalance, leak, unknown")
     typer.echo(record.write())
 
 
@@ -258,15 +260,14 @@ def _print_views(record: Record, path: Path) -> None:
 
 
 def _print_maps(record: Record, path: Path) -> None:
-    from rich.console import Console
+    import shutil
 
-    names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
-    table = table_of(record.name, *names)
-    for row in record.extra["rows"]:
-        table.add_row(row["map"], *(f"{row[name]:.3f}" for name in names[1:]))
-    console = Console()
-    console.print(table)
-    console.print(f"record {path}", soft_wrap=True)
+    import pandas as pd
+
+    table = pd.DataFrame(record.extra["rows"]).set_index("map").T
+    table = table[~table.index.str.endswith("_interval")].astype(float).round(3)
+    typer.echo(table.to_string(line_width=shutil.get_terminal_size().columns))
+    typer.echo(f"record {path}")
 
 
 def _print_comparison(record: Record, path: Path) -> None:

@@ -30,7 +30,9 @@ import carlib
 from carlib.catalog import Catalog, FolderSource, open_catalog
 from carlib.errors import DataError
 from carlib.paths import cache_root
+from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
+from carlib.showroom.painter import Drawing
 from carlib.showroom.snapshots import draw_photo
 
 SHOWROOM_VERSION = "3"
@@ -106,6 +108,25 @@ def part_mask(catalog: Catalog, row: int) -> np.ndarray:
     if mask is None:
         raise DataError(f"{path}: no part mask at {file}. Only photos of the showroom have one.")
     return mask
+
+
+def changed_mask(parts: np.ndarray, make: str, model: str) -> np.ndarray:
+    """Where part ids (..., H, W) are of parts in which the two years of a model differ; bool."""
+    return np.isin(parts, [PARTS.index(name) for name in changed_parts(make, model)])
+
+
+def redraw(
+    path: str, photos_per_class: int = 40, size: int = 128, seed: int = 0, only: Sequence[int] = ()
+) -> tuple[int, Drawing]:
+    """A photo of a showroom catalog drawn alone: its car's place in CARS, and the drawing.
+
+    `path` is the catalog's; the other arguments are those that `open_showroom` had. Raises
+    DataError for a path that this showroom does not have.
+    """
+    for label, index, _ in photo_plan(photos_per_class, seed, 1.0):
+        if (not only or label in only) and photo_name(label, index, seed) == Path(path).stem:
+            return label, draw_photo(label, index, seed, size)
+    raise DataError(f"{path}: not a photo of this showroom; give the arguments it was opened with")
 
 
 def photo_plan(photos_per_class: int, seed: int, long_tail: float) -> list[tuple[int, int, str]]:
