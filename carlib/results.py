@@ -84,7 +84,7 @@ class Row:
     metrics: dict[str, float]  # means over the seeds
     interval: tuple[float, float]  # 95 % of the first seed's accuracy, by bootstrap over photos
     spread: tuple[float, float]  # smallest and largest accuracy among the seeds
-    seconds: float  # mean training time
+    seconds: float  # training time on that hardware
     hardware: str  # the GPU, or the number of CPU cores
     epochs: int
     size: int  # side of a training photo, pixels
@@ -104,7 +104,7 @@ def row(records: Sequence[Record], recipe_name: str) -> Row | None:
         metrics={name: mean(seed.metrics[name] for seed in seeds) for name in single},
         interval=tuple(first.metrics["accuracy_interval"]),
         spread=(min(accuracies), max(accuracies)),
-        seconds=mean(seed.timing["train_seconds"] for seed in seeds),
+        seconds=first.timing["train_seconds"],
         hardware=machine(first),
         epochs=first.recipe["epochs"],
         size=first.recipe["size"],
