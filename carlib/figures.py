@@ -29,7 +29,6 @@ from carlib.results import (
     TRANSFER,
     best,
     evaluations,
-    machine,
     retrieval_rows,
     row,
     verification_rows,
@@ -123,7 +122,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     found = [first[0] for first in found if first and first[0].history]
     if not found:
         return None
-    found = [record for record in found if machine(record) == machine(found[0])]
+    found = [record for record in found if record.hardware == found[0].hardware]
     figure, ax = plt.subplots(figsize=(COLUMN, 2.0))
     for record, color, line in zip(found, COLORS, LINES, strict=False):
         spent = np.cumsum([row["seconds"] for row in record.history])

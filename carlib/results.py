@@ -84,7 +84,7 @@ class Row:
     metrics: dict[str, float]  # means over the seeds
     interval: tuple[float, float]  # 95 % of the first seed's accuracy, by bootstrap over photos
     spread: tuple[float, float]  # smallest and largest accuracy among the seeds
-    seconds: float  # training time on that hardware
+    seconds: float  # of training, on this hardware
     hardware: str  # the GPU, or the number of CPU cores
     epochs: int
     size: int  # side of a training photo, pixels
