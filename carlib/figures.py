@@ -29,6 +29,7 @@ from carlib.results import (
     TRANSFER,
     best,
     evaluations,
+    named,
     retrieval_rows,
     row,
     verification_rows,
@@ -72,7 +73,7 @@ def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
 @printed
 def classes_figure(records: Sequence[Record]) -> Figure | None:
     """Photos per class, largest first, for every split of the audited data."""
-    audit = next((r for r in records if r.name == f"audit-{STANFORD}"), None)
+    audit = named(records, f"audit-{STANFORD}")
     if audit is None:
         return None
     counts = audit.extra["class_counts"]
@@ -179,7 +180,7 @@ def pairs_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def imbalance_figure(records: Sequence[Record]) -> Figure | None:
     """Balanced accuracy by imbalance factor, a line per answer to it."""
-    found = next((r for r in records if r.name == f"imbalance-{STANFORD}-lite0_frozen"), None)
+    found = named(records, f"imbalance-{STANFORD}-lite0_frozen")
     if found is None:
         return None
     rows = found.extra["rows"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -109,20 +110,24 @@ class Experiments:
         print(f"{title}: accuracy {record.metrics['accuracy']:.3f}, {seconds:.0f} s")
         return checkpoint
 
+    def metrics(self, *titles: str) -> dict[str, dict[str, Any]]:
+        """The metrics of these titles (all by default), for bars."""
+        return {title: self.records[title].metrics for title in titles or self.records}
+
     def table(self, *titles: str) -> pd.DataFrame:
         """What was reached and what it cost, a row per title (all by default)."""
-        rows = []
-        for title in titles or self.records:
-            metrics, training = self.records[title].metrics, self.records[title].extra["training"]
+        rows = {}
+        for title, metrics in self.metrics(*titles).items():
+            training = self.records[title].extra["training"]
             low, high = metrics["accuracy_interval"]
-            rows.append(
-                {"name": title, "value": metrics["accuracy"], "low": low, "high": high}
+            rows[title] = (
+                {"accuracy": metrics["accuracy"], "low": low, "high": high}
                 | {score: metrics[score] for score in ("top5", "macro_f1")}
                 | {"parameters": training["parameters"], "GFLOPs": self.flops[title] / 1e9}
                 | {"seconds": training["seconds"]}
                 | {"photos/s": training["photos_seen"] / training["seconds"]}
             )
-        return pd.DataFrame(rows)
+        return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def full_scale(*names: str, weights: str | None = None) -> pd.DataFrame:

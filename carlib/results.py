@@ -30,6 +30,11 @@ def machine(record: Record) -> str:
     return record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
 
 
+def named(records: Sequence[Record], name: str) -> Record | None:
+    """The record of this name, or nothing if it was not made."""
+    return next((record for record in records if record.name == name), None)
+
+
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:

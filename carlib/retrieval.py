@@ -286,15 +286,11 @@ def _retrieval_record(
 
 
 def score_table(scores: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
-    """Scores of several embeddings as a table, and for bars: Recall@1 as `value`, `low`, `high`."""
+    """The scores of several embeddings that a table has room for, a row per name."""
     shown = ("recall_at_1", "recall_at_4", "recall_at_8", "r_precision", "map_at_r",
              "effective_rank")  # fmt: skip
-    rows = []
-    for name, metrics in scores.items():
-        low, high = metrics["recall_at_1_interval"]
-        row = {"name": name, "value": metrics["recall_at_1"], "low": low, "high": high}
-        rows.append(row | {score: metrics[score] for score in shown})
-    return pd.DataFrame(rows)
+    rows = {name: [metrics[score] for score in shown] for name, metrics in scores.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=shown)
 
 
 # --- looking ------------------------------------------------------------------------------------

@@ -96,11 +96,11 @@ def test_experiments_keep_what_every_network_reached_and_cost(here, results, cap
     lab.run("cnn3", "three", cut)
     lab.run("cnn4", "four", cut, lr=0.01)
     assert "three: accuracy" in capsys.readouterr().out
-    table = lab.table().set_index("name")
+    table = lab.table()
     assert list(table.index) == ["three", "four"] == list(lab.logits)
-    assert lab.table("four")["name"].tolist() == ["four"]
+    assert lab.table("four").index.tolist() == ["four"] == list(lab.metrics("four"))
     assert (table["GFLOPs"] > 0).all() and (table["photos/s"] > 0).all()
-    assert table.loc["four", "value"] == lab.records["four"].metrics["accuracy"]
+    assert table.loc["four", "accuracy"] == lab.records["four"].metrics["accuracy"]
     assert len(lab.logits["three"]) == lab.records["three"].data["photos"]
     assert len(list(results.glob("*.json"))) == 2  # photos of one's own: their records are kept
 

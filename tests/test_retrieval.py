@@ -282,10 +282,15 @@ def test_thumbnails_are_the_pixels_of_small_copies(trained) -> None:
 def test_scores_of_several_embeddings_make_a_table_and_bars() -> None:
     scores = {name: retrieval_scores(photos(seed=seed)) for seed, name in enumerate("ab")}
     table = score_table(scores)
-    assert table["name"].tolist() == ["a", "b"]
-    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
-    assert table["value"].equals(table["recall_at_1"])
-    assert bars_with_intervals(table, x="Recall@1").axes
+    assert table.index.tolist() == ["a", "b"]
+    assert table.loc["b", "recall_at_1"] == scores["b"]["recall_at_1"]
+    ax = bars_with_intervals(scores, "recall_at_1", reference="a").axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    for bar, line, name in zip(ax.patches, ax.collections[0].get_segments(), "ba", strict=True):
+        assert bar.get_width() == pytest.approx(scores[name]["recall_at_1"])
+        assert line[:, 0].tolist() == pytest.approx(scores[name]["recall_at_1_interval"])
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert set(dashed[0].get_xdata()) == {scores["a"]["recall_at_1"]}
 
 
 def test_neighbors_are_drawn_in_frames_that_say_right_or_wrong(trained) -> None:

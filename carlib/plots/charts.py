@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -161,17 +162,24 @@ def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = Fal
 
 @styled
 def bars_with_intervals(
-    rows: pd.DataFrame, title: str = "", reference: str | None = None, x: str = "accuracy on val"
+    scores: Mapping[str, Mapping[str, Any]],
+    score: str = "accuracy",
+    title: str = "",
+    reference: str | None = None,
+    x: str = "accuracy on val",
 ) -> Figure:
-    """Horizontal bars; columns `name`, `value`, `low`, `high`. A dashed line marks a reference."""
-    shown = rows[::-1]
-    figure, ax = plt.subplots(figsize=(6, 0.7 + 0.28 * len(shown)))
-    errors = np.abs(shown[["low", "high"]].to_numpy().T - shown["value"].to_numpy())
-    ax.barh(shown["name"], shown["value"], xerr=errors, color=SKY, ecolor=BLACK, capsize=2,
+    """Horizontal bars: of each name its `score`, and as error bar its `<score>_interval`.
+
+    A dashed line marks the name that the others are compared with.
+    """
+    names = list(scores)[::-1]  # the first one on top
+    values = np.array([scores[name][score] for name in names])
+    ends = np.array([scores[name][f"{score}_interval"] for name in names])
+    figure, ax = plt.subplots(figsize=(6, 0.7 + 0.28 * len(names)))
+    ax.barh(names, values, xerr=np.abs(ends.T - values), color=SKY, ecolor=BLACK, capsize=2,
             error_kw={"lw": 0.8})  # fmt: skip
     if reference:
-        value = rows.loc[rows["name"] == reference, "value"].iloc[0]
-        ax.axvline(value, color=BLACK, lw=0.8, ls="--")
+        ax.axvline(scores[reference][score], color=BLACK, lw=0.8, ls="--")
     ax.set(title=title, xlabel=f"{x}, with 95 % interval", xlim=(0, None))
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", alpha=0.3)
