@@ -57,8 +57,9 @@ def _scores(metrics: dict) -> list[str]:
              "make_accuracy": "make", "model_accuracy": "make and model"}  # fmt: skip
     rows = []
     for key, name in shown.items():
-        low, high = metrics[f"{key}_interval"]
-        rows.append(f"| {name} | {metrics[key]:.3f} ({low:.3f}–{high:.3f}) |")
+        ends = metrics.get(f"{key}_interval")
+        between = f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else ""
+        rows.append(f"| {name} | {metrics[key]:.3f}{between} |")
     surest = metrics["accuracy_at_80"]
     return [*rows, f"| top-1 of the surest 80 % | {surest:.3f} |"]
 

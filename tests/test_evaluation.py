@@ -114,6 +114,21 @@ def test_intervals_hold_the_value_and_shrink_with_more_photos():
     assert widths[0] == pytest.approx(2 * 1.96 * np.sqrt(p * (1 - p) / 100), rel=0.15)
 
 
+def test_scores_that_resampling_pulls_down_have_no_interval():
+    """Of 4 photos per class half are right; most resamples then score lower, but not in recall."""
+    labels = np.repeat(np.arange(40), 4)
+    answers = np.where(np.arange(160) % 2, labels, np.arange(160) * 7 % 40)
+    _, draws = metrics.bootstrap(
+        160, lambda rows: metrics.macro_scores(metrics.confusion(labels[rows], answers[rows], 40))
+    )
+    value = metrics.macro_scores(metrics.confusion(labels, answers, 40))
+    below = (draws < value).mean(axis=0)
+    assert below[0] > 0.75 and below[2] > 0.75 and 0.3 < below[1] < 0.7  # precision, F1; recall
+    found = score(*problem(), cars())
+    assert "macro_recall_interval" in found
+    assert not {"macro_precision_interval", "macro_f1_interval"} & set(found)
+
+
 def test_ties_and_what_is_no_number_count_against_the_network():
     logits = torch.tensor([[1.0, 1, 0], [2, 1, 0], [0, 0, 0], [float("nan")] * 3])
     assert ranks_of(logits, np.array([0, 0, 2, 0])).tolist() == [1, 0, 2, 2]
