@@ -108,11 +108,11 @@ def macro_scores(matrix: np.ndarray) -> tuple[float, float, float]:
 
 
 def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int = 0) -> dict:
-    """All metrics of a split, with 95 % bootstrap intervals over photos of those that are shares.
+    """All metrics of a split, with 95 % bootstrap intervals over photos where these are sound.
 
-    Macro precision and F1 have none. A resample holds fewer different photos, so that with a
-    handful per class fewer classes are ever named: its score is lower, at times in all resamples
-    but a few, and an interval of such draws need not even hold the value.
+    Macro precision and F1 have none. A resample repeats photos, so with a handful per class fewer
+    classes are ever named in it: nearly every resample scores lower than the photos themselves,
+    and an interval of such draws need not even hold the value.
     """
     answers = logits.argmax(1).numpy()
     ranks = ranks_of(logits, labels)

@@ -164,6 +164,7 @@ def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = Fal
 def bars_with_intervals(
     scores: Mapping[str, Mapping[str, Any]],
     score: str = "accuracy",
+    *,
     title: str = "",
     reference: str | None = None,
     x: str = "accuracy on val",
