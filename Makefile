@@ -10,7 +10,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 .PHONY: report test lint unit notebooks figures clean help
 
 help:
-	@echo "make report   run the notebooks (on the drawn cars, or on CARLIB_DATA), draw, make report.pdf"
+	@echo "make report   run the notebooks on the drawn cars, draw the figures, make report.pdf; where"
+	@echo "              CARLIB_DATA names photographs, copies of the notebooks are run in runs/"
 	@echo "make test     lint, unit and fault tests, and the notebooks through nbval"
 	@echo "make clean    remove the environment and everything that can be made again"
 
@@ -39,7 +40,7 @@ unit: .venv/ready
 
 # `lax`: only cells tagged nbval-check-output are compared; every cell must run without error.
 notebooks: .venv/ready
-	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=1800 notebooks
 
 clean:
 	rm -rf .venv build runs *.egg-info .pytest_cache .ruff_cache .hypothesis

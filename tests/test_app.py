@@ -101,7 +101,7 @@ def browser():
 @pytest.fixture
 def page(browser, address):
     found = browser.new_page(viewport={"width": 1200, "height": 900})
-    found.set_default_timeout(10_000)
+    found.set_default_timeout(600_000)
     found.goto(address)
     yield found
     found.close()
@@ -169,6 +169,7 @@ def test_two_users_at_once(browser, address, tmp_path) -> None:
     pages = [browser.new_page() for _ in range(2)]
     files = [upload(tmp_path, "a.png", 2), upload(tmp_path, "b.png", 3)]
     for found in pages:
+        found.set_default_timeout(600_000)
         found.goto(address)
     for found, file in zip(pages, files, strict=True):
         ask(found, file)

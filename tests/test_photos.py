@@ -249,9 +249,9 @@ def test_two_processes_at_once_make_one_whole_store(toy_root, toys):
     ]
     for process in processes:
         process.start()
-    found = [results.get(timeout=60) for _ in processes]
+    found = [results.get(timeout=900) for _ in processes]
     for process in processes:
-        process.join(30)
+        process.join(900)
         assert process.exitcode == 0
     pixels = open_store(toys, Framing(64)).pixels
     assert found == [(pixels.shape, int(pixels.sum(dtype=np.int64)))] * 2

@@ -15,8 +15,10 @@ import torch
 from toys import toy_catalog
 
 from carlib.embeddings import embed
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.run import Run
+from carlib.files import load_tensors
 from carlib.processes import all_say, is_main, share, together, world
-from carlib.records import Checkpoint, Run, load_tensors
 from carlib.training import train
 
 SETTINGS = dict(model="cnn3", size=16, augment="none", epochs=3, batch_size=16, lr=2e-3,
@@ -40,7 +42,7 @@ def train_with(launcher: str, root: Path, folder: Path) -> Run:
     changes = [word for k, v in SETTINGS.items() for word in ("--set", f"{k}={json.dumps(v)}")]
     done = subprocess.run(
         [sys.executable, *LAUNCHERS[launcher], "train", "cnn3", "--data", str(root), *changes],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=1800,
         env=os.environ | {"CARLIB_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1",
                           "CARLIB_RESULTS": str(folder / "results"),
                           "CARLIB_CACHE": str(folder / "cache")},
@@ -80,7 +82,7 @@ from pathlib import Path
 from toys import toy_catalog, toy_recipe
 from carlib.embeddings import embed
 from carlib.processes import is_main
-from carlib.records import Checkpoint
+from carlib.experiment.checkpoint import Checkpoint
 catalog = toy_catalog(Path(sys.argv[1]))
 points = embed(Checkpoint.begin(toy_recipe(), catalog), catalog, progress=False)
 if is_main():

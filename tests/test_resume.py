@@ -17,9 +17,10 @@ import pytest
 import torch
 from toys import toy_catalog, toy_recipe
 
-from carlib import records, training
+from carlib import files, training
 from carlib.errors import RunError
-from carlib.records import Run, load_tensors
+from carlib.experiment.run import Run
+from carlib.files import load_tensors
 from carlib.training import Trainer, train
 
 RECIPES = {  # between them: everything that a run has to remember
@@ -78,7 +79,7 @@ def while_the_state_is_written() -> None:
             die()
         replace(source, target)
 
-    records.os.replace = deadly
+    files.os.replace = deadly
 
 
 def after_the_last_weights() -> None:
@@ -130,7 +131,7 @@ def whole(toy_root, tmp_path_factory, processes):
             target=session, args=(name, str(toy_root), str(base), str(base / name), None)
         )
         process.start()
-        process.join(120)
+        process.join(1800)
         assert process.exitcode == 0
     return base
 
@@ -147,7 +148,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(
     arguments = (name, str(toy_root), str(whole), str(folder))
     process = processes.Process(target=session, args=(*arguments, moment))
     process.start()
-    process.join(120)
+    process.join(1800)
     assert process.exitcode == -signal.SIGKILL
     run = Run.of(chosen(name), toy_catalog(toy_root), folder)
     assert not run.finished
@@ -196,7 +197,7 @@ def long_run(toy_root, tmp_path_factory, processes):
         target=long_session, args=(str(toy_root), str(base), str(base / "whole"))
     )
     process.start()
-    process.join(240)
+    process.join(1800)
     assert process.exitcode == 0
     return base
 
@@ -245,7 +246,7 @@ def test_a_disk_that_takes_no_more_costs_nothing_that_was_written(
     arguments = (str(toy_root), str(long_run), str(folder), largest // 2)
     process = processes.Process(target=long_session, args=arguments)
     process.start()
-    process.join(240)
+    process.join(1800)
     assert process.exitcode == 3
     assert "cannot be written" in folder.with_suffix(".error").read_text()
     assert not list(folder.glob("*.tmp")) and not list(folder.glob("*.safetensors"))
