@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carlib.records import Record
+from carlib.experiment.record import Record
 
 
 def tell(record: Record) -> Record:

@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 
 from carlib.catalog import Catalog, open_catalog
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
+from carlib.experiment.run import Run
 from carlib.recipes import Recipe, recipe
-from carlib.records import Record, Run, command_line
 from carlib.training import train
 
 AIM = 10.0  # times as fast
@@ -33,7 +35,7 @@ def compare(catalog: Catalog, chosen: Recipe) -> Record:
         best = {way: run.summary["best"]["val_accuracy"] for way, run in ways.items()}
     return Record(
         kind="benchmark",
-        name=f"frozen_features-{catalog.name}-{chosen.model}-{chosen.size}px",
+        topic="frozen_features",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": catalog.split_sizes["train"]},
         metrics={

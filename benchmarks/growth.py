@@ -24,8 +24,9 @@ from common import tell
 from training_loop import as_class_folders, limited
 
 from carlib.catalog import open_catalog
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.recipes import quick, recipe
-from carlib.records import Record, command_line
 from carlib.timing import memory
 
 TIMES = (1, 4, 16)
@@ -45,8 +46,8 @@ def repeated(folder: Path, target: Path, times: int, classes: bool) -> None:
 def one_size(data: Path, recipe_name: str) -> dict[str, float]:
     """Seconds of every step on the photos of a folder, and the most memory in GiB."""
     from carlib.evaluation import evaluate
+    from carlib.experiment.checkpoint import Checkpoint
     from carlib.photos import PhotoStore
-    from carlib.records import Checkpoint
     from carlib.training import train
 
     chosen = quick(recipe(recipe_name), epochs=1)
@@ -95,7 +96,7 @@ def measure(data: str, recipe_name: str, photos: int) -> Record:
             metrics[f"{what}: {step}, times"] = last[step] / first[step]
     return Record(
         kind="benchmark",
-        name=f"growth-{catalog.name}",
+        topic="growth",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint,
               "photos": len(catalog.table)},
         metrics=metrics,

@@ -16,9 +16,11 @@ import numpy as np
 from common import tell
 
 from carlib.catalog import open_catalog
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.explain import METHODS, Viewer, heat_maps, see
 from carlib.recipes import recipe
-from carlib.records import Checkpoint, Record, command_line
 from carlib.timing import medians, taking_turns
 
 AIM = {"Grad-CAM": 60.0}  # seconds
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> Record:
     apart = float(np.abs(np.concatenate(single) - whole[: len(single)]).max())
     record = Record(
         kind="benchmark",
-        name=f"heat_maps-{catalog.name}-{viewer.size}px",
+        topic="heat_maps",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "photos": len(seen)},
         metrics=medians(seconds) | {"largest difference of one at a time": apart},
         recipe=vars(checkpoint.recipe),

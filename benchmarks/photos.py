@@ -26,9 +26,10 @@ from training_loop import limited, usual_transforms
 
 from carlib.augment import cpu_pipeline, gpu_pipeline, preset
 from carlib.catalog import Catalog, boxes_of, open_catalog
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.photos import PhotoStore, decode_photo
 from carlib.recipes import Recipe, recipe
-from carlib.records import Record, command_line
 from carlib.timing import medians, ratios, taking_turns
 
 AIMS = {"store / decode": 10.0, "albumentations / torchvision": 1.5}
@@ -84,7 +85,7 @@ def measure(catalog: Catalog, chosen: Recipe, rounds: int) -> Record:
             found |= ratios({name: seconds[name] for name in (ours, theirs)}, ours)
     return Record(
         kind="benchmark",
-        name=f"photos-{catalog.name}-{chosen.size}px",
+        topic="photos",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": len(positions)},
         metrics=metrics | medians(found),

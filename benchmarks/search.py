@@ -23,9 +23,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from carlib.catalog import open_catalog
 from carlib.embeddings import Embeddings, Whitening, embed, scaled
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.gallery import KINDS, Gallery
 from carlib.recipes import recipe
-from carlib.records import Checkpoint, Record, command_line
 from carlib.retrieval import neighbors
 from carlib.timing import medians, memory, ratios, taking_turns
 
@@ -106,7 +108,8 @@ def main(arguments: list[str] | None = None) -> Record:
     good = [row for row in rows[1:] if row["recall at 10"] >= AIMS["recall at 10"]]
     record = Record(
         kind="benchmark",
-        name=f"search-{catalog.name}-{options.photos}",
+        topic="search",
+        scoring={"photos": options.photos},
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint,
               "photos": options.photos},
         metrics=metrics | {"times exact": max((r["times exact"] for r in good), default=0.0)},

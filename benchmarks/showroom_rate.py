@@ -15,7 +15,8 @@ import time
 
 import cv2
 
-from carlib.records import Record, command_line
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.showroom import CARS, SHOWROOM_VERSION, draw_photo
 
 SIZES = (64, 128, 224)
@@ -41,7 +42,7 @@ def measure(photos: int) -> Record:
     wall = {f"{size} px": [one[size][1] for one in found] for size in SIZES}
     return Record(
         kind="benchmark",
-        name="showroom_rate",
+        topic="showroom_rate",
         data={"catalog": "showroom", "version": SHOWROOM_VERSION, "photos": photos},
         metrics={f"{size} photos/s": statistics.median(values) for size, values in cpu.items()},
         extra={"rounds": ROUNDS, "rates": cpu, "wall_rates": wall, "aim": AIM,

@@ -14,7 +14,8 @@ import sys
 
 from common import tell
 
-from carlib.records import Record, command_line
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.timing import medians, taking_turns
 
 AIM = {"carlib --help": 0.5}  # seconds
@@ -36,7 +37,7 @@ def measure(rounds: int) -> Record:
     seconds = taking_turns({k: lambda v=v: start(v) for k, v in WAYS.items()}, rounds)
     return Record(
         kind="benchmark",
-        name="startup",
+        topic="startup",
         data={},
         metrics=medians(seconds),
         extra={"rounds": rounds, "seconds": seconds, "aim": AIM},

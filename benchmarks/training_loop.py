@@ -28,8 +28,11 @@ from torchvision import datasets, transforms
 
 from carlib.augment import preset
 from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.experiment.host import command_line
+from carlib.experiment.network import make_network
+from carlib.experiment.record import Record
+from carlib.experiment.run import Run
 from carlib.recipes import Recipe, recipe
-from carlib.records import Record, Run, command_line, make_network
 from carlib.timing import medians, ratios, taking_turns
 from carlib.training import Trainer, make_accelerator, make_optimizer
 
@@ -222,7 +225,8 @@ def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int | None) 
     kind = "gpu" if device.type == "cuda" else "cpu"
     return Record(
         kind="benchmark",
-        name=f"training_loop-{catalog.name}-{kind}-{chosen.size}px",
+        topic="training_loop",
+        scoring={"device": kind},
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": len(trainer.used)},
         metrics={f"{name}_photos_per_second": value for name, value in medians(found).items()}

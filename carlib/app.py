@@ -81,8 +81,8 @@ class Demo:
         one_each = self.catalog.table.drop_duplicates("label")["path"]
         chosen = one_each[:: max(1, len(one_each) // count)][:count]
         files = [self.catalog.root / path for path in chosen]
-        drawn = self.catalog.name == "showroom" and all(file.is_file() for file in files)
-        return [str(file) for file in files] if drawn else []
+        shown = self.catalog.publishable and all(file.is_file() for file in files)
+        return [str(file) for file in files] if shown else []
 
 
 def build(demo: Demo) -> gr.Blocks:

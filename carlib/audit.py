@@ -23,6 +23,8 @@ from tqdm.auto import tqdm
 
 from carlib.catalog import Catalog, copy_groups
 from carlib.errors import PhotoError
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.photos import decode_photo
 
 MIN_SIDE = 64  # pixels; smaller photos are blown up by every recipe we have
@@ -144,7 +146,7 @@ def audit(catalog: Catalog, progress: bool = False) -> Audit:
     photos["height"] = pd.array([look.height for look in looks], dtype="Int64")
     photos["error"] = pd.array([look.error for look in looks], dtype="string")
 
-    exact = copy_groups(catalog.source, catalog.table["path"])
+    exact = copy_groups(catalog.digests)
     groups = _join_near(exact, looks)
     findings = [*_photo_findings(catalog, looks), *_copy_findings(catalog, exact, groups)]
     return Audit(
@@ -154,6 +156,35 @@ def audit(catalog: Catalog, progress: bool = False) -> Audit:
         _findings_table(findings, photos),
         class_counts(catalog),
         groups,
+    )
+
+
+def audit_record(found: Audit, catalog: Catalog) -> Record:
+    """The record of an audit: its summary as metrics, photos per class and split as an extra."""
+    copies = found.copies()
+    return Record(
+        kind="audit",
+        data={
+            "catalog": catalog.name,
+            "dataset": catalog.extras.dataset,
+            "fingerprint": found.fingerprint,
+            "photos": len(catalog),
+            "classes": catalog.num_classes,
+            "split_hashes": {name: catalog.split_hash(name) for name in catalog.split_sizes},
+        },
+        metrics=found.summary(),
+        extra={
+            "class_counts": [
+                {"class": name, **counts}
+                for name, counts in found.class_counts.to_dict(orient="index").items()
+            ],
+            "copy_groups": {
+                "exact": int((copies["kind"] == "exact").sum()),
+                "near": int((copies["kind"] == "near").sum()),
+                "across splits": int(copies["leaks"].sum()),
+            },
+        },
+        command=command_line(),
     )
 
 

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from carlib.experiment.checkpoint import PUBLISHED
+from carlib.experiment.record import Record, the_one
 from carlib.names import parse_name
-from carlib.records import PUBLISHED, Record
-from carlib.results import machine
+from carlib.results import machine, shown_name
 
 CARD = Path("carlib") / "data" / PUBLISHED.with_suffix(".md").name  # in the repository
 TEXT = Path("report") / "model_card.md"  # with places for the numbers
@@ -16,19 +17,19 @@ TEXT = Path("report") / "model_card.md"  # with places for the numbers
 
 def model_card(root: Path, records: Sequence[Record]) -> str | None:
     """The card in Markdown, or nothing where no network was published; `root` is the repository."""
-    record = next((r for r in records if r.kind == "published"), None)
+    record = the_one(records, "published")
     if record is None:
         return None
     use, metrics = record.extra["use"], record.metrics
     training = record.extra["training"]
-    study = next((r for r in records if r.name.startswith("unknown-")), None)
+    study = the_one(records, "study", "unknown", record.data.get("dataset"))
     worst = sorted(record.per_class, key=lambda c: (c["recall"], -c["photos"], c["class"]))[:5]
     text = (root / TEXT).read_text()
     return text.format(
         name=PUBLISHED.stem,
         classes=record.data["classes"],
         model=record.recipe["model"],
-        recipe=record.recipe["name"],
+        recipe=shown_name(record),
         catalog=record.data["catalog"],
         minutes=training["seconds"] / 60,
         hardware=machine(record),
@@ -78,7 +79,7 @@ def _groups(record: Record) -> list[str]:
 
 def _costs(records: Sequence[Record], checkpoint: str) -> str:
     """Size and speed by torch, ONNX and int8, as `carlib bench` measured this very checkpoint."""
-    found = [r for r in records if r.name.startswith("deployment-")]
+    found = [r for r in records if r.topic == "deployment"]
     found = [r for r in found if r.checkpoint["hash"] == checkpoint]
     if not found:
         return "Not measured yet: `carlib bench --data PATH`."

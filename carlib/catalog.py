@@ -11,20 +11,22 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from carlib.digests import UNREADABLE, photo_digests
 from carlib.errors import DataError
-from carlib.names import parse_name
+from carlib.names import parse_name, stanford_class_names
 from carlib.sources import PARQUET_MARK, FolderSource, ParquetSource, PhotoSource
 
 __all__ = [
     "COLUMNS",
     "Catalog",
+    "Extras",
     "FolderSource",
     "ParquetSource",
     "PhotoSource",
@@ -54,6 +56,36 @@ _INTEGERS = ("label", "year", *BOX)
 DTYPES = {column: "Int64" if column in _INTEGERS else "string" for column in COLUMNS}
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a data set is and brings besides its table, as its reader found it.
+
+    Code asks for these, and never what a catalog is called: a folder may have any name.
+    """
+
+    dataset: str = ""  # "stanford-cars", "compcars" or "showroom", told by its content; else ""
+    part_masks: str = ""  # folder below the root with a mask of part ids for every photo
+    pair_lists: str = ""  # folder below the root with official lists of pairs
+    publishable: bool = False  # pictures may be shown in public, as drawn cars may
+
+    @classmethod
+    def from_dict(cls, values: object) -> Extras:
+        """From what JSON holds; a value of another type or an unknown one raises `DataError`."""
+        types = {field.name: type(field.default) for field in fields(cls)}
+        if not isinstance(values, dict):
+            raise DataError(f"extras are {values!r}; expected an object with {', '.join(types)}")
+        for name, value in values.items():
+            if type(value) is not types.get(name):
+                raise DataError(f"extras: {name!r} is {value!r}; known: {', '.join(types)}")
+        return cls(**values)
+
+
+def recognized(class_names: Sequence[str]) -> Extras:
+    """What class names tell of a data set: exactly the 196 of the devkit are Stanford Cars."""
+    stanford = tuple(class_names) == stanford_class_names()
+    return Extras(dataset="stanford-cars" if stanford else "")
+
+
 @dataclass(frozen=True, eq=False)
 class Catalog:
     """Photos of one data set, their classes, and where to read them.
@@ -64,8 +96,9 @@ class Catalog:
 
     table: pd.DataFrame
     class_names: tuple[str, ...]
-    name: str
+    name: str  # for people, in titles and file names; nothing is decided by it
     source: PhotoSource
+    extras: Extras = Extras()
 
     def __post_init__(self) -> None:
         missing = set(COLUMNS) ^ set(self.table.columns)
@@ -81,11 +114,17 @@ class Catalog:
 
     @classmethod
     def from_rows(
-        cls, rows: pd.DataFrame, class_names: Sequence[str], name: str, source: PhotoSource
+        cls,
+        rows: pd.DataFrame,
+        class_names: Sequence[str],
+        name: str,
+        source: PhotoSource,
+        extras: Extras | None = None,
     ) -> Catalog:
         """A catalog from any subset of the columns: `path` is needed, `split` defaults to train.
 
-        Class name, make, model, year and body follow from the label where not given.
+        Class name, make, model, year and body follow from the label where not given, and from the
+        class names whether this is Stanford Cars.
         """
         class_names = tuple(class_names)
         table = pd.DataFrame(rows).reset_index(drop=True)
@@ -99,7 +138,7 @@ class Catalog:
         told = known.take(np.where(labels < 0, len(class_names), labels)).reset_index(drop=True)
         for column in known.columns:
             table[column] = table[column].fillna(told[column])
-        return cls(table, class_names, name, source)
+        return cls(table, class_names, name, source, extras or recognized(class_names))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -107,12 +146,15 @@ class Catalog:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Catalog):
             return NotImplemented
-        return (self.name, self.class_names) == (other.name, other.class_names) and (
-            self.table.equals(other.table)
+        return (
+            (self.name, self.class_names, self.extras)
+            == (other.name, other.class_names, other.extras)
+            and self.table.equals(other.table)
+            and (self.source is other.source or bool((self.digests == other.digests).all()))
         )
 
     def __hash__(self) -> int:
-        return hash(self.fingerprint)
+        return hash(self._rows_digest)
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name} {count}" for name, count in self.split_sizes.items())
@@ -137,16 +179,72 @@ class Catalog:
         """Photos per split, in order of first appearance."""
         return {str(k): int(v) for k, v in self.table["split"].value_counts(sort=False).items()}
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits that change when a class name or any value of any row does.
+    @property
+    def digests(self) -> np.ndarray:
+        """The digest of every photo's bytes, (n,) of str, as they are on disk now.
 
-        The order of the rows does not matter.
+        UNREADABLE (an empty word) where a photo is missing. See `carlib.digests`.
         """
-        rows = self.table.sort_values("path")
+        return photo_digests(self.source, self.table["path"])
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change when a class name, a value of a row or a photo's byte does.
+
+        The order of the rows does not matter. Photos that were replaced are seen at once.
+        """
+        return self.fingerprint_of(self.digests)
+
+    def fingerprint_of(self, digests: np.ndarray) -> str:
+        """The fingerprint with these `digests` (n,): what a store was made of, say."""
+        return _digest([self._rows_digest, *digests[self._by_path]])
+
+    @functools.cached_property
+    def _by_path(self) -> np.ndarray:
+        return self.table["path"].argsort().to_numpy()
+
+    @functools.cached_property
+    def _rows_digest(self) -> str:
+        """16 hex digits over class names and rows, photos left out."""
+        rows = self.table.iloc[self._by_path]
         columns = [rows[column].astype("string").fillna("") for column in COLUMNS]
         lines = ("\x1f".join(values) for values in zip(*columns, strict=True))
         return _digest([*self.class_names, "", *lines])
+
+    # --- what this data set has ---
+
+    @property
+    def has_boxes(self) -> bool:
+        """Is the car's box known of a photo?"""
+        return self._knows("x1")
+
+    @property
+    def has_viewpoints(self) -> bool:
+        """Is the side known from which a photo was taken?"""
+        return self._knows("viewpoint")
+
+    @property
+    def has_makes(self) -> bool:
+        """Is a photo's make known?"""
+        return self._knows("make")
+
+    @property
+    def has_part_masks(self) -> bool:
+        """Is it known which pixel belongs to which part of the car?"""
+        return bool(self.extras.part_masks)
+
+    @property
+    def has_official_pairs(self) -> bool:
+        """Did its authors publish lists of pairs to verify?"""
+        return bool(self.extras.pair_lists)
+
+    @property
+    def publishable(self) -> bool:
+        """May its pictures be shown in public? Photographs of a data set may not."""
+        return self.extras.publishable
+
+    def _knows(self, column: str) -> bool:
+        return bool(self.table[column].notna().any())
 
     def split_hash(self, split: str) -> str:
         """16 hex digits over the photos (file stem and label) of one split.
@@ -200,7 +298,7 @@ class Catalog:
             raise DataError(f"{self.name} has no split 'train' to divide; its splits are: {there}.")
         if groups is None:
             groups = np.arange(len(self))
-            groups[train] = copy_groups(self.source, self.table["path"][train])
+            groups[train] = copy_groups(self.select(train).digests)
         elif len(groups) != len(self):
             raise DataError(f"groups has {len(groups)} entries for {len(self)} photos.")
         rows = np.flatnonzero(train)
@@ -264,7 +362,8 @@ class Catalog:
         table = self.table[np.isin(self.labels, chosen)].copy()
         table["label"] = table["label"].map({old: new for new, old in enumerate(chosen)})
         names = [self.class_names[label] for label in chosen]
-        return Catalog(table, tuple(names), self.name, self.source)
+        extras = replace(self.extras, pair_lists="")  # official pairs are of all classes
+        return replace(self, table=table, class_names=tuple(names), extras=extras)
 
     def by(self, column: str) -> Catalog:
         """The same photos with another kind of class: "make", "model" (any year), "year" or "body".
@@ -283,7 +382,8 @@ class Catalog:
         names = tuple(sorted(values.unique()))
         table["label"] = values.map({name: label for label, name in enumerate(names)})
         table["class_name"] = values
-        return Catalog(table, names, f"{self.name}-{column}", self.source)
+        extras = replace(self.extras, dataset="", pair_lists="")  # they are about other classes
+        return Catalog(table, names, f"{self.name}-{column}", self.source, extras)
 
     def to_csv(self, path: Path | str) -> Path:
         """Write the rows as CSV, and name, class names and root as JSON beside it.
@@ -301,12 +401,14 @@ class Catalog:
             "root": _portable_root(self.root, path.parent),
             "class_names": list(self.class_names),
         }
+        if self.extras != Extras():
+            about["extras"] = asdict(self.extras)
         text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
         path.with_suffix(".json").write_text(text, encoding="utf-8")
         return path
 
     def _with_table(self, table: pd.DataFrame) -> Catalog:
-        return Catalog(table, self.class_names, self.name, self.source)
+        return replace(self, table=table)
 
 
 def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalog:
@@ -322,6 +424,11 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
     for word in (word for word in words if word not in TARGETS):
         options["task"] = word
     if name == "showroom":
+        if Path(name).exists():
+            raise DataError(
+                "showroom means the drawn cars, but a folder of that name is here too; write "
+                "./showroom for the folder, or call from another place for the drawn cars"
+            )
         from carlib.showroom import open_showroom
 
         catalog = open_showroom(**options)
@@ -350,19 +457,14 @@ def photo_stem(path: str) -> str:
     return PurePosixPath(inside if mark else path).stem
 
 
-def copy_groups(source: PhotoSource, paths: Sequence[str] | pd.Series) -> np.ndarray:
-    """Group number (n,) per photo; photos that are the same byte for byte share one.
-
-    Only photos of equal size are read. Missing photos are groups of their own.
+def copy_groups(digests: np.ndarray) -> np.ndarray:
+    """Group number (n,) per photo of these `digests`; photos that are the same byte for byte share
+    one. Photos that cannot be read are groups of their own.
     """
-    paths = list(paths)
-    sizes = np.array([source.size(path) for path in paths], dtype=np.int64)
-    groups = np.arange(len(paths))
-    _, which, counts = np.unique(sizes, return_inverse=True, return_counts=True)
-    first: dict[bytes, int] = {}
-    for row in np.flatnonzero((counts[which] > 1) & (sizes >= 0)):
-        digest = hashlib.sha256(source.read(paths[row])).digest()
-        groups[row] = first.setdefault(digest, int(row))
+    groups = np.arange(len(digests))
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(digests != UNREADABLE):
+        groups[row] = first.setdefault(digests[row], int(row))
     return groups
 
 

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from carlib.catalog import Catalog, labels_of
+from carlib.digests import digest_of
 from carlib.errors import RunError
 from carlib.evaluation import features_of
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.models import Whitened
 from carlib.photos import Framing, PhotoStore
-from carlib.records import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Embeddings:
     """One row per photo, in the order of the catalog it came from."""
 
     vectors: np.ndarray  # (photos, dims) float32
-    table: pd.DataFrame  # the photos' rows of the catalog, index 0..n-1
+    table: pd.DataFrame  # the photos' rows of the catalog, index 0..n-1; `photo`: their digests
     network: str  # hash of the checkpoint; points of different networks cannot be compared
 
     def __post_init__(self) -> None:
@@ -72,14 +73,14 @@ def embed(
     """
     splits = [split] if split else [name for name in catalog.split_sizes if name != "test"]
     parts = [features_of(checkpoint, catalog, one, progress) for one in splits]
-    features = torch.cat([values for values, _ in parts])
-    rows = np.concatenate([rows for _, rows in parts])
+    features = torch.cat([values for values, _, _ in parts])
+    rows, digests = (np.concatenate([part[number] for part in parts]) for number in (1, 2))
     if unit:
         model = checkpoint.model.to(features.device).eval()
         with torch.no_grad():
             features = model.embed(features)
     order = np.argsort(rows, kind="stable")
-    table = catalog.table.iloc[rows[order]].reset_index(drop=True)
+    table = catalog.table.iloc[rows[order]].reset_index(drop=True).assign(photo=digests[order])
     return Embeddings(features.cpu().numpy()[order].astype(np.float32), table, checkpoint.hash)
 
 
@@ -93,7 +94,7 @@ def thumbnails(catalog: Catalog, framing: Framing) -> Embeddings:
     order = np.argsort(store.rows)
     vectors = scaled(pixels - pixels.mean(1, keepdims=True))[order]
     table = catalog.table.iloc[store.rows[order]].reset_index(drop=True)
-    return Embeddings(vectors, table, f"pixels-{framing.size}")
+    return Embeddings(vectors, table, f"pixels-{digest_of(repr(framing).encode())[:16]}")
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
@@ -134,7 +135,7 @@ class Whitening:
 
 
 def whitened(checkpoint: Checkpoint, catalog: Catalog, dims: int = 512) -> Checkpoint:
-    """A classifier compared by its whitened features, under a name of its own.
+    """A classifier compared by its whitened features.
 
     The axes are fitted on the training photos of the classes that it learned, the first of the
     catalog; they are `dims` where there are so many, as of a network that learned to compare.
@@ -143,8 +144,8 @@ def whitened(checkpoint: Checkpoint, catalog: Catalog, dims: int = 512) -> Check
     vectors = embed(checkpoint, learned, "train", progress=False).vectors
     found = Whitening.fit(vectors, min(dims, len(vectors) - 1, vectors.shape[1]))
     model = Whitened(checkpoint.model, torch.from_numpy(found.mean), torch.from_numpy(found.axes))
-    chosen = checkpoint.recipe.but(name=f"{checkpoint.recipe.name}_whitened")
-    return replace(checkpoint, model=model, recipe=chosen, hash=f"{checkpoint.hash}-white")
+    axes = digest_of(found.mean.tobytes() + found.axes.tobytes())[:8]  # other photos, other axes
+    return replace(checkpoint, model=model, hash=f"{checkpoint.hash}-{axes}", points="whitened")
 
 
 def effective_rank(values: np.ndarray) -> float:

@@ -14,13 +14,16 @@ from torchvision.transforms.functional import center_crop
 from carlib.augment import Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record, append_to_ledger
+from carlib.experiment.run import Run
 from carlib.features import pooled_features, says_the_same
 from carlib.loading import scoring_photos
 from carlib.metrics import group_accuracy, per_class, score
 from carlib.photos import PhotoStore
 from carlib.processes import share, together
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
 from carlib.sampling import long_tail
 from carlib.trust import mcnemar, trust_metrics
 
@@ -104,14 +107,14 @@ def logits_of(
 
 def features_of(
     checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
-) -> tuple[torch.Tensor, np.ndarray]:
-    """Pooled features (photos, dims) of a split as the recipe scores, and table rows.
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Pooled features (photos, dims) of a split as the recipe scores, table rows, photos' digests.
 
     Framed as it scores, and averaged with the mirror image's where it does.
     """
     model, store, positions, normalize, device = ready(checkpoint, catalog, split, progress)
     found = _features(checkpoint.recipe, model, store, positions, normalize, device)
-    return found.cpu(), store.rows[positions]
+    return found.cpu(), store.rows[positions], store.digests[positions]
 
 
 def _features(chosen, model, store, positions, normalize, device) -> torch.Tensor:
@@ -170,11 +173,11 @@ def evaluate(
         metrics |= group_accuracy(labels, answers, counts)
     return Record(
         kind="evaluation",
-        name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}",
         data=scored_data(catalog, split, len(labels)),
         metrics=metrics,
+        scoring=scoring_of(checkpoint),
         recipe=asdict(chosen),
-        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        checkpoint=checkpoint.told(),
         per_class=per_class(labels, answers, catalog),
         history=run.history() if run else None,
         extra={"training": training},
@@ -201,19 +204,18 @@ def evaluate_views(
     answers = [one.argmax(1).numpy() for one in logits]
     mean = logits.mean(0).argmax(1).numpy()
     compared = mcnemar(labels, answers[0], mean)
-    chosen = checkpoint.recipe
     return Record(
         kind="views",
-        name=f"{chosen.name}-{catalog.name}-seed{chosen.seed}-{split}-views",
         data=scored_data(catalog, split, len(labels)),
+        scoring=scoring_of(checkpoint) | {"views": list(views)},
         metrics={
             "accuracy": float((mean == labels).mean()),
             "gain": compared["difference"],
             "gain_interval": compared["difference_interval"],
             "p_value": compared["p_value"],
         },
-        recipe=asdict(chosen),
-        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         extra={
             "accuracy_by_view": {
                 view: float((own == labels).mean())
@@ -238,10 +240,17 @@ def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None
         append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
 
 
+def scoring_of(checkpoint: Checkpoint) -> dict[str, object]:
+    """How a checkpoint is asked, as a record says it: views, side in pixels, points compared by."""
+    recipe = checkpoint.recipe
+    return {"views": list(recipe.views), "size": recipe.scored_size, "points": checkpoint.points}
+
+
 def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:
     """What a record says of the photos that were scored."""
     return {
         "catalog": catalog.name,
+        "dataset": catalog.extras.dataset,
         "fingerprint": catalog.fingerprint,
         "split": split,
         "split_hash": catalog.split_hash(split),

@@ -26,10 +26,10 @@ from torch import nn
 from carlib.augment import Normalize
 from carlib.catalog import Catalog, boxes_of, labels_of
 from carlib.errors import RunError
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.loading import scoring_photos
 from carlib.models import Classifier
 from carlib.photos import Framing, PhotoStore
-from carlib.records import Checkpoint
 
 METHODS = {
     "Grad-CAM": "GradCAM",

@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ import torch
 
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation import scored_data
+from carlib.evaluation import scored_data, scoring_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.explain import Viewer
+from carlib.files import write_atomically
 from carlib.loading import scoring_photos
 from carlib.metrics import bootstrap, interval
 from carlib.models import count_flops, count_parameters, weight_bytes
 from carlib.photos import PhotoStore
-from carlib.records import Checkpoint, Record, command_line, write_atomically
 from carlib.timing import medians, taking_turns
 
 OPSET = 20
@@ -186,18 +190,19 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
             "ms_per_photo": 1000 * one[name], "photos_per_second": 16 / many[name],
             "speed": many["torch"] / many[name],
         })  # fmt: skip
-    chosen = checkpoint.recipe
     flops = count_flops(checkpoint.model, viewer.size, viewer.channels)
     return Record(
         kind="benchmark",
-        name=f"deployment-{catalog.name}-{chosen.name}",
+        topic="deployment",
         data=scored_data(catalog, "val", len(right["torch"])),
         metrics={
             "accuracy": rows[0]["accuracy"],
             "int8_change": rows[2]["change"],
             "int8_speed": rows[2]["speed"],
         },
-        checkpoint={"hash": checkpoint.hash},
+        scoring=scoring_of(checkpoint) | {"views": ["plain"]},
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         extra={
             "rows": rows,
             "gflops": flops / 1e9,

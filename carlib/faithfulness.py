@@ -29,10 +29,12 @@ from torch import nn
 
 from carlib.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation import scored_data
+from carlib.evaluation import scored_data, scoring_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.explain import METHODS, Seen, Viewer, heat_maps, see, target_layer
 from carlib.metrics import bootstrap, interval
-from carlib.records import Checkpoint, Record, command_line
 from carlib.showroom import PARTS, changed_mask, part_mask
 
 ROAD_SHARES = [20, 50, 80]
@@ -366,16 +368,18 @@ def score_maps(
             own = maps[row["map"]][shows], masks[shows]
             row |= with_interval(f"times_{name}_area", times_area(*own))
             row |= with_interval(f"points_in_{name}", points_inside(*own))
-    chosen, first = checkpoint.recipe, methods[0]
+    first = methods[0]
     needed = needs(viewer, seen.photos, seen.labels, hidden_parts) if hidden_parts else None
     return Record(
         kind="maps",
-        name=f"maps-{catalog.name}-{chosen.name}-seed{chosen.seed}{f'-{layer}' if layer else ''}",
         data=scored_data(catalog, split, len(seen)),
         metrics={"accuracy": float((seen.answers == seen.labels).mean())}
         | {name: value for name, value in rows[0].items() if name != "map"},
-        recipe=asdict(chosen),
-        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        scoring=scoring_of(checkpoint)
+        | {"layer": layer, "methods": list(methods), "measures": list(measures)}
+        | {"photos": count, "seed": seed},
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         extra={
             "explained": first,  # by which method the metrics are
             "layer": target_layer(viewer.network, viewer.size, viewer.channels, layer).name,
@@ -418,7 +422,7 @@ def _known_masks(seen: Seen, catalog: Catalog) -> tuple[dict, dict]:
     boxes = box_masks(seen, catalog)
     if 0 < boxes.mean() < 0.9:  # photos that are cut to the car say nothing about finding it
         known["box"] = boxes
-    if catalog.name == "showroom":
+    if catalog.has_part_masks:
         parts = part_masks(seen, catalog)
         changed = changed_masks(seen, parts)
         known |= {"car": parts > 0, "changed_part": changed}

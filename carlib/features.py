@@ -19,13 +19,13 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from carlib.errors import RunError
+from carlib.files import load_tensors, save_tensors
 from carlib.loading import scoring_photos
 from carlib.models import Classifier
-from carlib.paths import cache_root
+from carlib.paths import cache_root, file_name
 from carlib.photos import PhotoStore
 from carlib.processes import all_say, is_main, share, together
 from carlib.recipes import Recipe
-from carlib.records import load_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ def pooled_features(
     """Features of the photos at `positions`, on `device`, from the cache when it has them.
 
     With `mirror` they are the mean of those of a photo and of its mirror image.
-    The cache knows the photos by catalog, framing and side, the network by its weights. Of several
-    processes that ask by chance one computes and the others wait; those that were started together
-    share the photos.
+    The cache knows the photos by the store's key (their bytes and framing) and side, the network by
+    its weights. Of several processes that ask by chance one computes and the others wait; those
+    that were started together share the photos.
     """
     positions = np.sort(positions)
     folder = cache_root() / "features"
     folder.mkdir(parents=True, exist_ok=True)
     key = _key(model, store, positions, normalize, size, mirror)
-    path = folder / f"{store.catalog.name}-{key}.safetensors"
+    path = folder / f"{file_name(store.catalog.name, key)}.safetensors"
     with FileLock(f"{path}.lock") if is_main() else contextlib.nullcontext():
         kept = _kept(path)
         if all_say(kept is not None):
@@ -132,7 +132,7 @@ def _compute(model, store, positions, normalize, size, device, progress, mirror)
 
 
 def _key(model, store, positions, normalize, size, mirror) -> str:
-    seen = f"v2|{store.catalog.fingerprint}|{store.framing}|{size}{'|mirror' if mirror else ''}"
+    seen = f"v3|{store.key}|{size}{'|mirror' if mirror else ''}"
     digest = hashlib.sha256(seen.encode())
     digest.update(positions.tobytes())
     for part in (normalize, model.body):

@@ -18,20 +18,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 
+from carlib.experiment.record import Record, the_one
 from carlib.faithfulness import BASELINES, RANDOM
 from carlib.photos import Framing
 from carlib.plots.pictures import overlay
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
-from carlib.records import Record
 from carlib.results import (
     NAMES,
     STANFORD,
     TRANSFER,
     best,
     evaluations,
-    named,
     retrieval_rows,
     row,
+    shown_name,
     verification_rows,
 )
 from carlib.showroom import CARS, PAINTS, YEARS, changed_mask, draw_photo, redraw
@@ -73,7 +73,7 @@ def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
 @printed
 def classes_figure(records: Sequence[Record]) -> Figure | None:
     """Photos per class, largest first, for every split of the audited data."""
-    audit = named(records, f"audit-{STANFORD}")
+    audit = the_one(records, "audit", dataset=STANFORD)
     if audit is None:
         return None
     counts = audit.extra["class_counts"]
@@ -118,7 +118,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     another machine than the first's are left out.
     """
     top = best(records, "random")
-    names = ([top.recipe["name"]] if top else []) + list(TRANSFER)
+    names = ([shown_name(top)] if top else []) + list(TRANSFER)
     found = [evaluations(records, name)[:1] for name in names]
     found = [first[0] for first in found if first and first[0].history]
     if not found:
@@ -133,7 +133,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
             for seconds, row in zip(spent, record.history, strict=True)
             if "val_accuracy" in row
         ]
-        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=record.recipe["name"])
+        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=shown_name(record))
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
     ax.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=2)
@@ -180,7 +180,7 @@ def pairs_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def imbalance_figure(records: Sequence[Record]) -> Figure | None:
     """Balanced accuracy by imbalance factor, a line per answer to it."""
-    found = named(records, f"imbalance-{STANFORD}-lite0_frozen")
+    found = the_one(records, "study", "imbalance", STANFORD)
     if found is None:
         return None
     rows = found.extra["rows"]
@@ -215,7 +215,7 @@ def scores_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def maps_figure(records: Sequence[Record]) -> Figure | None:
     """Insertion and ROAD of every kind of map of real photos, a mark per network."""
-    found = [r for r in records if r.kind == "maps" and r.data["catalog"] == STANFORD]
+    found = [r for r in records if r.kind == "maps" and r.data.get("dataset") == STANFORD]
     if not found:
         return None
     kinds = [row["map"] for row in found[0].extra["rows"]]
@@ -226,7 +226,7 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
             for place, line in enumerate(record.extra["rows"]):
                 height = len(kinds) - place + 0.22 * ((len(found) - 1) / 2 - number)
                 ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
-                name = record.recipe["name"] if not place else None
+                name = shown_name(record) if not place else None
                 ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
         ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
@@ -267,7 +267,7 @@ def heat_picture(records: Sequence[Record]) -> bytes | None:
 
     The record keeps the maps and the photos' names; the cars are drawn again.
     """
-    found = [r for r in records if r.kind == "maps" and r.recipe["name"] == "years"]
+    found = [r for r in records if r.kind == "maps" and r.extra.get("examples")]
     if not found:
         return None
     framing = Framing(TILE, *(found[0].recipe[name] for name in ("crop", "margin", "fit")))

@@ -3,7 +3,8 @@
 `Gallery` searches with faiss inside this process: "flat" is exact, "hnsw" a graph, "ivf_pq" a
 compressed index for millions of photos whose nearest candidates are ranked again exactly.
 `MilvusGallery` gives the same calls to a Milvus database, for galleries larger than one machine.
-Either refuses embeddings of another network than the one it was built with.
+Either refuses embeddings of another network than the one it was built with, and knows a photo by
+the digest of its bytes: one that was replaced since is told by `changed`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from carlib.catalog import Catalog
+from carlib.digests import UNREADABLE
 from carlib.embeddings import Embeddings, scaled
 from carlib.errors import RunError
-from carlib.records import write_atomically
+from carlib.files import write_atomically
 
 if TYPE_CHECKING:
     import faiss
@@ -76,6 +79,12 @@ class Gallery:
         self.index.add(scaled(embeddings.vectors))
         self.table = pd.concat([self.table, _kept(embeddings)], ignore_index=True)
 
+    def changed(self, catalog: Catalog) -> list[str]:
+        """Paths of photos whose bytes in the catalog are not those that the gallery knows."""
+        there = self.table[self.table["there"]]
+        now = dict(zip(catalog.table["path"], catalog.digests, strict=True))
+        return _changed(there["path"], there["photo"], now)
+
     def remove(self, paths: Sequence[str]) -> int:
         """Take photos out by path and give how many were there."""
         gone = self.table["there"] & self.table["path"].isin(list(paths))
@@ -85,7 +94,7 @@ class Gallery:
     def compact(self) -> Gallery:
         """A new gallery of the photos that are there; memory of removed ones is free again."""
         there = np.flatnonzero(self.table["there"])
-        table = self.table.loc[there, list(KEPT)].reset_index(drop=True)
+        table = self.table.loc[there, [*KEPT, "photo"]].reset_index(drop=True)
         return Gallery.build(Embeddings(self._vectors(there), table, self.network), self.kind)
 
     def search(self, queries: np.ndarray, k: int = 10, where: Where | None = None) -> pd.DataFrame:
@@ -153,8 +162,14 @@ class Gallery:
         return folder
 
     @classmethod
-    def load(cls, folder: Path | str, network: str | None = None) -> Gallery:
-        """Read a gallery back; refuses one of another network when `network` is given."""
+    def load(
+        cls, folder: Path | str, network: str | None = None, catalog: Catalog | None = None
+    ) -> Gallery:
+        """Read a gallery back.
+
+        Raises `RunError` for one of another network when `network` is given, and for one of other
+        photos when `catalog` is.
+        """
         import faiss
 
         folder = Path(folder)
@@ -172,7 +187,15 @@ class Gallery:
                 f"{folder}: built with checkpoint {about['network']}, not {network}; "
                 f"build a gallery with this checkpoint"
             )
-        return cls(_tuned(index, about["kind"]), table, about["kind"], about["network"])
+        if "photo" not in table:  # written before galleries knew their photos' bytes
+            table["photo"] = UNREADABLE
+        gallery = cls(_tuned(index, about["kind"]), table, about["kind"], about["network"])
+        if catalog is not None and (others := gallery.changed(catalog)):
+            raise RunError(
+                f"{folder}: {len(others)} of its photos are others in {catalog.name} now, such as "
+                f"{others[0]}; remove and add them, or build the gallery again"
+            )
+        return gallery
 
 
 def _new_index(kind: str, vectors: np.ndarray) -> faiss.Index:
@@ -241,23 +264,30 @@ class MilvusGallery:
         self.network = self._network_of(self.client, name)
         if self.network is None:
             raise RunError(f"{address}: no gallery {name!r} there; build it first")
+        if not self.network:
+            raise RunError(f"{address}: gallery {name!r} is empty; drop it and build it again")
         if network is not None and self.network != network:
             raise RunError(
                 f"{address}: gallery {name!r} was built with checkpoint {self.network}, "
                 f"not {network}; build one with this checkpoint"
             )
-        self.collection = f"{name}_{self.network}"
+        self.collection = name
         fields = self.client.describe_collection(self.collection)["fields"]
         self.dims = next(f["params"]["dim"] for f in fields if f["name"] == "vector")
 
     @staticmethod
     def _network_of(client: Any, name: str) -> str | None:
-        """The checkpoint a gallery was built with; the name of its collection ends in it."""
-        for found in client.list_collections():
-            begin, _, network = found.rpartition("_")
-            if begin == name:
-                return network
-        return None
+        """The checkpoint a gallery was built with, as its photos say; None where there is none.
+
+        (Milvus Lite keeps no description of a collection.)
+        """
+        if not client.has_collection(name):
+            return None
+        fields = {field["name"] for field in client.describe_collection(name)["fields"]}
+        if "network" not in fields:
+            raise RunError(f"collection {name!r} is no gallery of this version; use another name")
+        first = client.query(name, filter="", output_fields=["network"], limit=1)
+        return first[0]["network"] if first else ""
 
     @classmethod
     def build(cls, embeddings: Embeddings, address: str, name: str = "cars") -> MilvusGallery:
@@ -270,21 +300,20 @@ class MilvusGallery:
         schema = client.create_schema(auto_id=False)
         schema.add_field("path", DataType.VARCHAR, is_primary=True, max_length=1024)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=embeddings.vectors.shape[1])
-        for column in ("class_name", "make", "model"):
+        for column in ("class_name", "make", "model", "photo", "network"):
             schema.add_field(column, DataType.VARCHAR, max_length=256)
         for column in ("label", "year"):
             schema.add_field(column, DataType.INT64)
         indexes = client.prepare_index_params()
         indexes.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
         client.create_collection(
-            f"{name}_{embeddings.network}",
+            name,
             schema=schema,
             index_params=indexes,
             consistency_level="Strong",
         )
-        gallery = cls(address, name)
-        gallery.add(embeddings)
-        return gallery
+        _insert(client, name, embeddings)
+        return cls(address, name)
 
     def __len__(self) -> int:
         counted = self.client.query(self.collection, filter="", output_fields=["count(*)"])
@@ -293,22 +322,13 @@ class MilvusGallery:
     def add(self, embeddings: Embeddings, batch: int = 1000) -> None:
         """Add photos; `RunError` for those of another network or already there."""
         _same_network(self.network, embeddings)
-        for start in range(0, len(embeddings), batch):
-            part = embeddings.select(np.arange(start, min(start + batch, len(embeddings))))
-            there = self.client.get(self.collection, ids=list(part.paths), output_fields=["path"])
-            if there:
-                path = there[0]["path"]
-                raise RunError(f"{path}: in the gallery already; remove it first")
-            rows = _kept(part).drop(columns="there")
-            rows = rows.fillna({"class_name": "", "make": "", "model": "", "label": -1, "year": -1})
-            vectors = scaled(part.vectors)
-            self.client.insert(
-                self.collection,
-                [
-                    {**_plain(row), "vector": vector.tolist()}
-                    for row, vector in zip(rows.to_dict(orient="records"), vectors, strict=True)
-                ],
-            )
+        _insert(self.client, self.collection, embeddings, batch)
+
+    def changed(self, catalog: Catalog) -> list[str]:
+        """As `Gallery.changed`, of the photos that the catalog has."""
+        now = dict(zip(catalog.table["path"], catalog.digests, strict=True))
+        there = self.client.get(self.collection, ids=list(now), output_fields=["path", "photo"])
+        return _changed([r["path"] for r in there], [r["photo"] for r in there], now)
 
     def remove(self, paths: Sequence[str]) -> int:
         """Take photos out by path and give how many were there."""
@@ -353,6 +373,20 @@ def _connect(address: str) -> Any:
         raise RunError(f"{address}: no Milvus database answers there ({reason})") from None
 
 
+def _insert(client: Any, collection: str, embeddings: Embeddings, batch: int = 1000) -> None:
+    for start in range(0, len(embeddings), batch):
+        part = embeddings.select(np.arange(start, min(start + batch, len(embeddings))))
+        there = client.get(collection, ids=list(part.paths), output_fields=["path"])
+        if there:
+            raise RunError(f"{there[0]['path']}: in the gallery already; remove it first")
+        rows = _kept(part).drop(columns="there").assign(network=embeddings.network)
+        rows = rows.fillna({"class_name": "", "make": "", "model": "", "label": -1, "year": -1})
+        pairs = zip(rows.to_dict(orient="records"), scaled(part.vectors), strict=True)
+        client.insert(
+            collection, [{**_plain(row), "vector": vector.tolist()} for row, vector in pairs]
+        )
+
+
 def _expression(where: Where | None) -> str:
     """A filter in Milvus' language; values are quoted as JSON, which it reads."""
     terms = []
@@ -365,8 +399,15 @@ def _expression(where: Where | None) -> str:
 
 
 def _kept(embeddings: Embeddings) -> pd.DataFrame:
-    table = embeddings.table[list(KEPT)].reset_index(drop=True)
+    """Rows of a gallery's table: KEPT, the photos' digests as `photo`, and that they are there."""
+    table = embeddings.table.reindex(columns=[*KEPT, "photo"]).reset_index(drop=True)
+    table["photo"] = table["photo"].astype("string").fillna(UNREADABLE)
     return table.assign(there=True)
+
+
+def _changed(paths: Sequence[str], photos: Sequence[str], now: Mapping[str, str]) -> list[str]:
+    pairs = zip(paths, photos, strict=True)
+    return [path for path, photo in pairs if photo == UNREADABLE or now.get(path) != photo]
 
 
 def _same_network(network: str, embeddings: Embeddings) -> None:

@@ -16,9 +16,12 @@ import torch
 
 from carlib.catalog import Catalog, open_catalog
 from carlib.evaluation import evaluate, logits_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import hardware, versions
+from carlib.experiment.record import Record, load_records
 from carlib.models import count_flops
+from carlib.paths import runs_root
 from carlib.recipes import Recipe, quick, recipe
-from carlib.records import Checkpoint, Record, hardware, load_records, versions
 from carlib.results import (
     STANFORD,
     Row,
@@ -27,6 +30,7 @@ from carlib.results import (
     map_rows,
     retrieval_rows,
     row,
+    shown_name,
     verification_rows,
 )
 from carlib.training import load_or_train
@@ -49,8 +53,8 @@ class Setup:
 
     @property
     def real(self) -> bool:
-        """True on photographs, False on the drawn cars."""
-        return self.catalog.name != "showroom"
+        """True on photographs, False on pictures that may be published, as the drawn cars."""
+        return not self.catalog.publishable
 
     @property
     def full(self) -> bool:
@@ -60,16 +64,23 @@ class Setup:
     def recipe(
         self, name: str, cut: Mapping[str, object] | None = None, **changes: object
     ) -> Recipe:
-        """A named recipe with `changes`: whole where `full`, else quick and `cut` further."""
+        """A named recipe with `changes`: whole where `full`, else quick and `cut` further.
+
+        What was changed is a variant with a name of its own, see `Recipe.variant`.
+        """
         chosen = recipe(name, seed=self.seed)
-        if not self.full:
-            chosen = quick(chosen).but(**(cut or {}))
-        return chosen.but(**changes) if changes else chosen
+        if self.full:
+            return chosen.variant(**changes)
+        return quick(chosen).variant(**(dict(cut or {}) | changes))
 
     def keep(self, record: Record) -> Record:
-        """Write the record when it was made on real photos; the drawn ones change with the host."""
+        """Write the record among the runs when it was made on real photos; the drawn ones change
+        with the host.
+
+        Not among the committed ones: what a notebook tries is not what the report is about.
+        """
         if self.real:
-            record.write()
+            record.write(runs_root() / "records")
         return record
 
 
@@ -79,6 +90,8 @@ def setup(seed: int = 0) -> Setup:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine, used = hardware(), versions()
     print(f"data     {catalog}")
+    hashes = (f"{name} {catalog.split_hash(name)}" for name in catalog.split_sizes)
+    print(f"photos   fingerprint {catalog.fingerprint}; split hashes: {', '.join(hashes)}")
     print(f"device   {machine['gpu'] or machine['cpu']}, {machine['cores']} cores")
     print(f"seed     {seed}")
     print("versions " + ", ".join(f"{name} {version}" for name, version in used.items()))
@@ -138,7 +151,7 @@ def full_scale(*names: str, weights: str | None = None) -> pd.DataFrame:
     """
     records = comparable(load_records())
     scored = evaluations(records, weights=weights)
-    names = names or tuple(dict.fromkeys(r.recipe["name"] for r in scored))
+    names = names or tuple(dict.fromkeys(map(shown_name, scored)))
     table = {name: _scores(row(records, name)) for name in names}
     return pd.DataFrame(table.values(), index=pd.Index(table, name="recipe")).fillna("")
 
@@ -182,9 +195,9 @@ def full_scale_knn() -> pd.DataFrame:
     """Committed kNN votes on Stanford Cars, a row per network: what train chose, and its score."""
     rows = {}
     for record in load_records(kind="knn"):
-        if record.data["catalog"] == STANFORD:
+        if record.data.get("dataset") == STANFORD:
             low, high = record.metrics["accuracy_interval"]
-            rows[record.name.split(f"{STANFORD}-", 1)[1]] = record.extra["chosen"] | {
+            rows[f"{shown_name(record)}, seed {record.recipe['seed']}"] = record.extra["chosen"] | {
                 "val accuracy": f"{record.metrics['accuracy']:.3f}",
                 "95 % interval": f"{low:.3f} to {high:.3f}",
                 "predicting, s": f"{record.timing['predict_seconds']:.2f}",
@@ -194,7 +207,7 @@ def full_scale_knn() -> pd.DataFrame:
 
 def full_scale_search() -> pd.DataFrame:
     """The committed benchmark of searching large galleries, a row per kind of index."""
-    found = [r for r in load_records(kind="benchmark") if r.name.startswith("search-")]
+    found = [r for r in load_records(kind="benchmark") if r.topic == "search"]
     rows = [{"photos": r.data["photos"]} | line for r in found for line in r.extra["rows"]]
     return pd.DataFrame(rows) if rows else pd.DataFrame({"search": ["not run"]})
 
@@ -214,9 +227,9 @@ def studies(question: str) -> pd.DataFrame:
     found = [
         record
         for record in load_records(kind="study")
-        if record.name.startswith(f"{question}-") and record.data["catalog"] == STANFORD
+        if (record.topic, record.data.get("dataset")) == (question, STANFORD)
     ]
-    rows = [{"network": r.recipe["name"]} | line for r in found for line in r.extra["rows"]]
+    rows = [{"network": shown_name(r)} | line for r in found for line in r.extra["rows"]]
     if not rows:
         return pd.DataFrame({question: ["not run"]})
     table = pd.DataFrame(rows).set_index("network")
@@ -227,7 +240,7 @@ def full_scale_data() -> pd.DataFrame:
     """Committed audits of real data sets as a table, one column per data set."""
     columns = {}
     for record in load_records(kind="audit"):
-        if record.data["catalog"] != "showroom":
+        if record.data.get("dataset") != "showroom":
             flat = {k.replace("_", " "): v for k, v in record.metrics.items() if k != "findings"}
             flat |= record.metrics["findings"]
             columns[record.data["catalog"]] = {k: str(v) for k, v in flat.items()}

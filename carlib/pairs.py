@@ -102,6 +102,8 @@ def _negative(
     table: pd.DataFrame, rows: np.ndarray, level: str, generator: np.random.Generator
 ) -> np.ndarray:
     """Photos of two classes two by two, (pairs, 2), in random order."""
+    if level == "hard":  # two models of one make: it must be known
+        rows = rows[table["make"].iloc[rows].notna().to_numpy(bool)]
     part = table.iloc[rows]
     make = part["make"].fillna("unknown").to_numpy(object)
     viewpoint = part["viewpoint"].fillna("").to_numpy(object)

@@ -11,10 +11,15 @@ import os
 from pathlib import Path
 
 
+def source_tree() -> Path | None:
+    """The folder of the source that this package lies in, None when it is installed alone."""
+    above = Path(__file__).resolve().parents[1]
+    return above if (above / "pyproject.toml").exists() else None
+
+
 def checkout() -> Path:
     """The repository that this package lies in; the current folder when it is installed alone."""
-    above = Path(__file__).resolve().parents[1]
-    return above if (above / "pyproject.toml").exists() else Path()
+    return source_tree() or Path()
 
 
 def cache_root() -> Path:
@@ -35,6 +40,15 @@ def results_root() -> Path:
 def weights_root() -> Path:
     """Folder in which files of pretrained weights are looked for first."""
     return _folder("CARLIB_WEIGHTS", cache_root() / "weights")
+
+
+def file_name(*parts: object) -> str:
+    """Parts joined to a name that is one file in one folder, whatever people called things.
+
+    Letters, digits and `._+=,` stay, anything else becomes "_"; no name is hidden or climbs out.
+    """
+    words = ("".join(c if c.isalnum() or c in "._+=,-" else "_" for c in str(p)) for p in parts)
+    return "-".join(word.lstrip(".")[:80] or "_" for word in words if word)
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -23,8 +23,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from carlib.catalog import Catalog, boxes_of
+from carlib.digests import UNREADABLE, digest_of
 from carlib.errors import DataError, PhotoError
-from carlib.paths import cache_root
+from carlib.paths import cache_root, file_name
 
 cv2.setNumThreads(1)  # one photo per thread; nested pools only fight over the cores
 
@@ -150,8 +151,10 @@ def resize(photo: np.ndarray, width: int, height: int) -> np.ndarray:
 class PhotoStore:
     """Every usable photo of a catalog, framed, as one uint8 array (photos, size, size, 3).
 
-    `pixels[i]` belongs to row `rows[i]` of the catalog; rows whose photo cannot be read are left
-    out and named in `left_out` (path → reason), never replaced by something else.
+    `pixels[i]` belongs to row `rows[i]` of the catalog, and `digests[i]` to the bytes it was
+    decoded from; rows whose photo cannot be read are left out and named in `left_out` (path →
+    reason), never replaced by something else. `key` says what is in the store: other photos or
+    another framing have another.
     """
 
     catalog: Catalog
@@ -159,27 +162,33 @@ class PhotoStore:
     pixels: np.ndarray
     rows: np.ndarray
     left_out: dict[str, str]
+    digests: np.ndarray
+    key: str
 
     @classmethod
     def open(cls, catalog: Catalog, framing: Framing, progress: bool = True) -> PhotoStore:
         """Map the store of this catalog and framing, building it first when missing or damaged.
 
-        Several processes may call this at once: one builds under a file lock, the others wait.
+        A photo that was replaced or repaired since makes another store. Several processes may call
+        this at once: one builds under a file lock, the others wait. Raises `DataError` when no
+        photo can be read, or when one changes while it is.
         """
         folder = cache_root() / "photos"
         folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / f"{catalog.name}-{_key(catalog, framing)}"
+        digests = catalog.digests
+        key = _key(catalog.fingerprint_of(digests), framing)
+        stem = folder / file_name(catalog.name, f"{framing.size}px", key)
         with FileLock(f"{stem}.lock"):
             meta = _read_meta(stem)
             if meta is None:
-                meta = _build(stem, catalog, framing, progress)
+                meta = _build(stem, catalog, framing, digests, progress)
         rows = np.asarray(meta["rows"], np.int64)
         shape = (len(rows), framing.size, framing.size, 3)
         pixels = np.memmap(f"{stem}.u8", np.uint8, "r", shape=shape) if len(rows) else None
         if pixels is None:
             first = next(iter(meta["left_out"].items()), ("the catalog", "is empty"))
             raise DataError(f"{catalog.name}: no photo can be read; first: {': '.join(first)}")
-        return cls(catalog, framing, pixels, rows, meta["left_out"])
+        return cls(catalog, framing, pixels, rows, meta["left_out"], digests[rows], key)
 
     def __getstate__(self) -> dict:
         """A worker process maps the file again, instead of being sent all its bytes."""
@@ -205,9 +214,8 @@ class PhotoStore:
         return pixels.mean(0), pixels.std(0)
 
 
-def _key(catalog: Catalog, framing: Framing) -> str:
-    text = f"v1|{catalog.fingerprint}|{framing}"
-    return f"{framing.size}px-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _key(fingerprint: str, framing: Framing) -> str:
+    return hashlib.sha256(f"v2|{fingerprint}|{framing}".encode()).hexdigest()[:16]
 
 
 def _read_meta(stem: Path) -> dict | None:
@@ -226,12 +234,19 @@ def _check_sums(flat: np.ndarray, chunk: int) -> list[int]:
     return [zlib.crc32(flat[start : start + chunk]) for start in range(0, len(flat), chunk)]
 
 
-def _build(stem: Path, catalog: Catalog, framing: Framing, progress: bool) -> dict:
+def _build(
+    stem: Path, catalog: Catalog, framing: Framing, digests: np.ndarray, progress: bool
+) -> dict:
     temporary = Path(f"{stem}.{os.getpid()}.tmp")
     rows, left_out, written = [], {}, 0
     try:
         with temporary.open("wb") as file:
-            for row, result in enumerate(_framed(catalog, framing, progress)):
+            for row, (result, digest) in enumerate(_framed(catalog, framing, progress)):
+                if digest != digests[row]:
+                    raise DataError(
+                        f"{catalog.root / catalog.table['path'].iloc[row]}: changed while it was "
+                        f"read; start again when nothing writes to the folder"
+                    )
                 if isinstance(result, PhotoError):
                     left_out[catalog.table["path"].iloc[row]] = str(result)
                 else:
@@ -256,19 +271,24 @@ def _write_text(path: Path, text: str) -> None:
 
 def _framed(
     catalog: Catalog, framing: Framing, progress: bool
-) -> Iterator[np.ndarray | PhotoError]:
-    """Decode in threads (Pillow and OpenCV release the lock), in the order of the rows."""
+) -> Iterator[tuple[np.ndarray | PhotoError, str]]:
+    """Framed photos and their bytes' digests, in the order of the rows.
+
+    Decoded in threads: Pillow and OpenCV release the lock.
+    """
     paths = catalog.table["path"].tolist()
     boxes = boxes_of(catalog.table)
 
-    def frame(row: int) -> np.ndarray | PhotoError:
+    def frame(row: int) -> tuple[np.ndarray | PhotoError, str]:
+        digest = UNREADABLE
         try:
             data = catalog.source.read(paths[row])
-            return framing.apply(decode_photo(data, paths[row]), tuple(boxes[row]))
+            digest = digest_of(data)
+            return framing.apply(decode_photo(data, paths[row]), tuple(boxes[row])), digest
         except PhotoError as error:
-            return error
+            return error, digest
         except OSError as error:
-            return PhotoError(f"{paths[row]}: cannot be read ({error.strerror or error})")
+            return PhotoError(f"{paths[row]}: cannot be read ({error.strerror or error})"), digest
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(total=len(paths), desc="decoding", unit="photo", disable=not progress)

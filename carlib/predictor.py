@@ -23,11 +23,15 @@ from carlib.catalog import Catalog
 from carlib.embeddings import embed
 from carlib.errors import PhotoError, RunError
 from carlib.evaluation import VIEWS, evaluate, logits_of
+from carlib.experiment.checkpoint import PUBLISHED, Checkpoint
+from carlib.experiment.host import commit
+from carlib.experiment.record import Record
+from carlib.experiment.run import Run
 from carlib.explain import Viewer, heat_maps, similarity_maps
+from carlib.files import save_tensors
 from carlib.models import weight_bytes
 from carlib.names import parse_name
 from carlib.photos import decode_photo, resize
-from carlib.records import PUBLISHED, Checkpoint, Record, Run, commit, save_tensors
 from carlib.trust import fit_temperature, probabilities
 from carlib.verification import Decision, known_decision
 
@@ -243,4 +247,4 @@ def publish(
         "known_share": float((chances >= about["use"]["known_from"]).mean()),
         "train_photos": catalog.split_sizes["train"],
     }
-    return replace(record, kind="published", name="published", extra=extra)
+    return replace(record, kind="published", name="", extra=extra)

@@ -8,14 +8,21 @@ With one process nothing of this costs anything.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def without_gpus() -> bool:
     """True where several processes share processors: accelerate joins them when told so alone."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    import torch
+
+    return not torch.cuda.is_available()
 
 
 def world() -> tuple[int, int]:
@@ -44,6 +51,7 @@ def together(values: torch.Tensor, count: int) -> torch.Tensor:
     _, number = world()
     if number == 1 or count < number:
         return values
+    import torch
     from accelerate import PartialState
 
     rows = -(-count // number)
@@ -60,5 +68,7 @@ def all_say(yes: bool) -> bool:
     number = world()[1]
     if number == 1:
         return yes
+    import torch
+
     answers = together(torch.tensor([float(yes)]), number)
     return bool(answers.all())

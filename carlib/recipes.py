@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from carlib.augment import preset
@@ -20,6 +21,8 @@ from carlib.models import MODELS
 from carlib.photos import Framing
 from carlib.plans import parse_plan, rescaled
 from carlib.sampling import SAMPLERS
+
+LONGEST_CHANGE = 48  # characters of what was changed, in a variant's name
 
 
 @dataclass(frozen=True)
@@ -184,16 +187,46 @@ class Recipe:
         """All fields as JSON, in the order they are declared."""
         return json.dumps(asdict(self), indent=2)
 
+    def variant(self, **changes: object) -> Recipe:
+        """A copy with some fields changed, under a name of its own where that makes another method.
+
+        The name says what was changed, such as "lite0_cpu+epochs=1", or holds digits of the changes
+        where they are many.
+        """
+        changed = self.but(**changes)
+        if changed.method == self.method:
+            return changed
+        words = ",".join(
+            f"{name}={value}" for name, value in changes.items() if value != getattr(self, name)
+        )
+        if len(words) > LONGEST_CHANGE:
+            words = hashlib.sha256(words.encode()).hexdigest()[:8]
+        return changed.but(name=f"{self.name}+{words}")
+
     @property
     def hash(self) -> str:
-        """16 hex digits over everything but name and note, which change nothing.
+        """16 hex digits over everything but name and note, which change nothing."""
+        return hash_of(asdict(self))
 
-        Defaults are left out, so that a field added later leaves older recipes what they were.
-        """
-        defaults = {f.name: f.default for f in fields(Recipe)}
-        content = {k: v for k, v in asdict(self).items() if v != defaults[k]}
-        content = {k: v for k, v in content.items() if k not in ("name", "note")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    @property
+    def method(self) -> str:
+        """The hash without the seed: runs of one method may be averaged, others may not."""
+        return hash_of(asdict(self), without=("seed",))
+
+
+def hash_of(values: Mapping[str, object], without: Sequence[str] = ()) -> str:
+    """16 hex digits over a recipe's fields, name, note and those in `without` left out.
+
+    Defaults are left out too, so that a field added later leaves older recipes what they were.
+    """
+    defaults = {f.name: f.default for f in fields(Recipe)}
+    content = {
+        name: value
+        for name, value in values.items()
+        if name not in ("name", "note", *without)
+        and (name not in defaults or value != defaults[name])
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _known(field: str, value: str, choices) -> None:

@@ -22,16 +22,20 @@ from PIL import Image
 from carlib.audit import MAX_RATIO, MIN_SIDE
 from carlib.card import CARD, model_card
 from carlib.errors import RunError
+from carlib.experiment.network import make_network
+from carlib.experiment.record import Record, load_records, the_one
 from carlib.figures import FIGURES, KNOWS_NOTHING, figures
+from carlib.files import write_atomically
 from carlib.models import count_parameters
 from carlib.paths import checkout
-from carlib.recipes import RECIPES, Recipe, quick
-from carlib.records import Record, load_records, make_network, write_atomically
+from carlib.recipes import Recipe
 from carlib.results import (
     BUDGET,
     EARLIER,
     FULL,
     NAMES,
+    PLANNED,
+    SHORT,
     STANFORD,
     TRANSFER,
     Row,
@@ -40,10 +44,12 @@ from carlib.results import (
     final_rows,
     retrieval_rows,
     row,
+    shown_name,
     verification_rows,
 )
 
 ROUNDING = 2  # of 255: how far pixels of the same picture may lie apart
+STUDIED = ("unknown", "imbalance", "leak")  # questions that the report answers
 THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
 
 
@@ -53,7 +59,7 @@ def build_report(root: Path | None = None) -> list[Path]:
     `root` is the repository. A figure whose record is missing is removed, and the report says
     "not run" where it would stand. Raises `RunError` when the records cannot be compared.
     """
-    root = root or checkout()
+    root = _repository(root)
     records = comparable(load_records(root / "data" / "results"))
     folder = root / "figures"
     folder.mkdir(exist_ok=True)
@@ -75,7 +81,7 @@ def build_report(root: Path | None = None) -> list[Path]:
 
 def check_report(root: Path | None = None) -> list[str]:
     """Where figures, report.pdf or README differ from what the records say; empty if nowhere."""
-    root = root or checkout()
+    root = _repository(root)
     records = comparable(load_records(root / "data" / "results"))
     found = []
     for name, content in figures(records):
@@ -90,6 +96,18 @@ def check_report(root: Path | None = None) -> list[str]:
     for ours, theirs in _changed(card, model_card(root, records) or ""):
         found.append(f"{CARD}: says {ours!r}, the records say {theirs!r}")
     return found
+
+
+def _repository(root: Path | None) -> Path:
+    """The repository with the report's text; `RunError` where there is none."""
+    root = root or checkout()
+    for part in ("report/report.typ", "README.md"):
+        if not (root / part).exists():
+            raise RunError(
+                f"{root.resolve() / part}: not there; the report is made in a checkout of the "
+                f"repository, with carlib installed from it: pip install -e ."
+            )
+    return root
 
 
 # --- report.pdf ---------------------------------------------------------------------------------
@@ -113,7 +131,14 @@ def typeset(root: Path, records: Sequence[Record]) -> bytes:
 def facts(root: Path, records: Sequence[Record]) -> dict:
     """What Typst cannot find out: which records and figures there are, what the recipes say."""
     tops = {"best": best(records, "random"), "top": best(records, "pretrained")}
-    named = {*NAMES, *(record.recipe["name"] for record in tops.values() if record)}
+    named = {*NAMES, *(shown_name(record) for record in tops.values() if record)}
+    single = {
+        "audit": the_one(records, "audit", dataset=STANFORD),
+        "rate": the_one(records, "benchmark", "showroom_rate"),
+        "startup": the_one(records, "benchmark", "startup"),
+        "books": the_one(records, "benchmark", "notebooks"),
+        **{study: the_one(records, "study", study, STANFORD) for study in STUDIED},
+    }
     return {
         "data": STANFORD,
         "records": [record.name for record in records],
@@ -123,7 +148,9 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "transfer": TRANSFER,
         "earlier": EARLIER,
         "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
-        **{key: record.name if record else None for key, record in tops.items()},
+        **{key: record.name if record else None for key, record in (tops | single).items()},
+        "shown": {record.name: shown_name(record) for record in records if record.recipe},
+        "short": {name: recipe.name for name, recipe in SHORT.items()},
         "rows": {name: asdict(found) for name in sorted(named) if (found := row(records, name))},
         "final": final_rows(records),
         "knows_nothing": KNOWS_NOTHING,
@@ -131,21 +158,17 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "verification": verification_rows(records),
         "commands": {name: command(name) for name in NAMES},
         "recipes": {
-            name: asdict(chosen) | {"parameters": parameters(chosen)}
-            for name, chosen in zip(NAMES, map(planned, NAMES), strict=True)
+            name: asdict(PLANNED[name]) | {"parameters": parameters(PLANNED[name])}
+            for name in NAMES
         },
     }
 
 
-def planned(name: str) -> Recipe:
-    """The recipe of a row, whether it was run or not."""
-    return RECIPES[name] if name in RECIPES else quick(RECIPES[name.removesuffix("_quick")])
-
-
 def command(name: str) -> str:
     """The one command that makes the record of a row."""
-    if name not in RECIPES:
-        return f"carlib train {name.removesuffix('_quick')} --quick --data PATH"
+    for whole, short in SHORT.items():
+        if name == short.name:
+            return f"carlib train {whole} --quick --data PATH"
     return f"carlib train {name} --data PATH" + (" --seeds 3" if name in THREE_SEEDS else "")
 
 
@@ -177,13 +200,13 @@ def results_table(records: Sequence[Record]) -> str:
     ]
     for name, scored in found.items():
         if scored:
-            lines.append(f"| `{name}` | {planned(name).note} | {' | '.join(_scores(scored))} |")
+            lines.append(f"| `{name}` | {PLANNED[name].note} | {' | '.join(_scores(scored))} |")
     missing = [name for name, scored in found.items() if not scored]
     if missing:
         title = f"Not run yet: {len(missing)} recipes and their commands"
         lines += ["", f"<details><summary>{title}</summary>", ""]
         lines += ["| recipe | what it is | command |", "|---|---|---|"]
-        lines += [f"| `{name}` | {planned(name).note} | `{command(name)}` |" for name in missing]
+        lines += [f"| `{name}` | {PLANNED[name].note} | `{command(name)}` |" for name in missing]
         lines += ["", "</details>"]
     return "\n".join(lines)
 

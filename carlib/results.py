@@ -1,28 +1,37 @@
-"""Records read together: which may stand in one table, and what the seeds of a recipe say."""
+"""Records read together: which may stand in one table, and what the seeds of a recipe say.
+
+Records of one method (a recipe without its seed) make a row, whatever they are called; a name is
+for reading. Where two methods would stand under one name, or one seed twice, there is no table but
+an error that names the records.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import mean
 
 from carlib.errors import RunError
-from carlib.records import Record
+from carlib.experiment.checkpoint import UNTRAINED
+from carlib.experiment.record import Record
+from carlib.recipes import RECIPES, Recipe, quick
 
 FINAL_WAYS = {"knn": "nearest photographs vote", "published": "as published, half precision"}
-WAYS = ("features", "whitened")  # of comparing, at the end of a recipe's name
-STANFORD = "stanford-cars"  # the catalog whose records the report and the notebooks compare
+STANFORD = "stanford-cars"  # the data set whose records the report and the notebooks compare
+VOLATILE = ("name", "note", "seed")  # fields that make no other method of a recipe
 
 # What the tables list, in this order, whether it was run or not.
 STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
            "resnet_large_focal")  # fmt: skip
-BUDGET = (*(f"{name}_quick" for name in STUDIES), "scratch_cpu")  # what two CPU cores can do
+SHORT = {name: quick(RECIPES[name]) for name in STUDIES}  # the same methods on a small budget
+BUDGET = (*(short.name for short in SHORT.values()), "scratch_cpu")  # what two CPU cores can do
 FULL = (*STUDIES, "scratch_best")  # what the recipes ask for; hours on a GPU
 TRANSFER = ("lite0_frozen", "lite0_cpu", "lite0_cpu_long", "lite0", "lite2")  # ours, pretrained
 EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "resnet18_ce",
            "resnet18_focal", "inception_ce", "inception_focal")  # fmt: skip
 NAMES = (*BUDGET, *FULL, *TRANSFER, *EARLIER)
+PLANNED: dict[str, Recipe] = RECIPES | {short.name: short for short in SHORT.values()}
 
 
 def machine(record: Record) -> str:
@@ -30,23 +39,35 @@ def machine(record: Record) -> str:
     return record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
 
 
-def named(records: Sequence[Record], name: str) -> Record | None:
-    """The record of this name, or nothing if it was not made."""
-    return next((record for record in records if record.name == name), None)
+def shown_name(record: Record) -> str:
+    """What a record's recipe is called in tables and figures.
+
+    A recipe that has changed since, or was changed for a run, is shown as what it was: its name and
+    what differs from the recipe that has the name now.
+    """
+    name = record.recipe["name"]
+    planned = PLANNED.get(name)
+    if planned is None or planned.method == record.method:
+        return name
+    was, now = record.recipe, asdict(planned)
+    changed = [f"{k}={was[k]}" for k in was if k not in VOLATILE and was[k] != now.get(k)]
+    changed += [f"no {k}" for k in now if k not in was]
+    return f"{name} ({', '.join(changed[:3])}{' …' if changed[3:] else ''})"
 
 
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:
-    """Val scores on Stanford Cars, seed by seed: of one recipe, of "random" or "pretrained" weights
-    to begin with, or all.
+    """Val scores on Stanford Cars, seed by seed: of one recipe (by `shown_name`), of "random" or
+    "pretrained" weights to begin with, or all. Weights are those of a run's best epoch.
     """
     return [
         record
         for record in records
         if record.kind == "evaluation"
-        and (record.data["catalog"], record.data["split"]) == (STANFORD, "val")
-        and recipe_name in (None, record.recipe["name"])
+        and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
+        and record.checkpoint.get("kept", "best") in ("best", "")
+        and recipe_name in (None, shown_name(record))
         and weights in (None, record.recipe.get("weights", "random"))
     ]
 
@@ -62,22 +83,53 @@ def comparable(records: Sequence[Record]) -> list[Record]:
     return list(records)
 
 
+def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records that make a row each, by what the row is called, seed by seed.
+
+    Raises `RunError` where a name would stand for two methods, or a seed would count twice.
+    """
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(_label(record), []).append(record)
+    for label, own in found.items():
+        other = next((r for r in own if r.method != own[0].method), None)
+        if other is not None:
+            raise RunError(
+                f"{own[0].name} and {other.name} are both called {label} but are of different "
+                f"recipes ({_difference(own[0], other)}); they cannot be averaged. Rename one"
+            )
+        seeds: dict[int, Record] = {}
+        for record in own:
+            twin = seeds.setdefault(record.recipe["seed"], record)
+            if twin is not record:
+                raise RunError(
+                    f"{twin.name} and {record.name} are of one recipe and seed, on other photos or "
+                    f"with other weights; keep one of them"
+                )
+    return {label: sorted(own, key=lambda r: r.recipe["seed"]) for label, own in found.items()}
+
+
+def _label(record: Record) -> str:
+    """The recipe, and what its network is compared by where that is not what it was trained for."""
+    told, points = record.checkpoint or {}, record.scoring.get("points", "")
+    untrained = UNTRAINED if told.get("kept") == UNTRAINED else ""
+    return "_".join(filter(None, (shown_name(record), untrained, points)))
+
+
+def _difference(one: Record, other: Record) -> str:
+    a, b = one.recipe, other.recipe
+    keys = [key for key in a if key not in VOLATILE and a[key] != b.get(key)]
+    return ", ".join(f"{key} {a[key]} and {b.get(key)}" for key in keys[:3])
+
+
 def best(records: Sequence[Record], weights: str | None = None) -> Record | None:
     """The first seed of the recipe that has the highest val accuracy, as a mean over its seeds.
 
     Among recipes that begin with some `weights` or all; the best of several seeds is no result.
     """
-    first = _first_seeds(evaluations(records, weights=weights))
-    means = {name: row(records, name).metrics["accuracy"] for name in first}
-    return first[max(means, key=means.get)] if means else None
-
-
-def _first_seeds(scored: Sequence[Record]) -> dict[str, Record]:
-    """The first record of every recipe, by name."""
-    first: dict[str, Record] = {}
-    for record in scored:
-        first.setdefault(record.recipe["name"], record)
-    return first
+    found = by_label(evaluations(records, weights=weights))
+    means = {name: mean(r.metrics["accuracy"] for r in own) for name, own in found.items()}
+    return found[max(means, key=means.get)][0] if means else None
 
 
 @dataclass(frozen=True)
@@ -96,8 +148,11 @@ class Row:
 
 
 def row(records: Sequence[Record], recipe_name: str) -> Row | None:
-    """The row of a recipe, or nothing if it was not run."""
-    seeds = evaluations(records, recipe_name)
+    """The row of a recipe, or nothing if it was not run.
+
+    A record whose recipe is no longer the one of that name is another row, see `shown_name`.
+    """
+    seeds = by_label(evaluations(records, recipe_name)).get(recipe_name)
     if not seeds:
         return None
     first = seeds[0]
@@ -119,19 +174,19 @@ def row(records: Sequence[Record], recipe_name: str) -> Row | None:
 def final_rows(records: Sequence[Record]) -> list[dict[str, object]]:
     """Every way in which the same val photos of Stanford Cars were named, best first.
 
-    A row per recipe that was trained as a whole (of those on a small budget, "_quick", the best),
-    and what became of a network: neighbors that vote, the published file. Scores are means over
-    the seeds. Raises `RunError` when the rows did not score the same photos.
+    A row per recipe that was trained as a whole (of those on a small budget, SHORT, the best), and
+    what became of a network: neighbors that vote, the published file. Scores are means over the
+    seeds. Raises `RunError` when the rows did not score the same photos.
     """
-    trained = _first_seeds(evaluations(records))
+    trained = {label: own[0] for label, own in by_label(evaluations(records)).items()}
     found = {name: row(records, name) for name in trained}
-    quick = [name for name in trained if name.endswith("_quick")]
-    shorter = sorted(quick, key=lambda name: -found[name].metrics["accuracy"])[1:]
+    short = [recipe.name for recipe in SHORT.values() if recipe.name in found]
+    shorter = sorted(short, key=lambda name: -found[name].metrics["accuracy"])[1:]
     used = [
         record
         for record in records
         if record.kind in FINAL_WAYS
-        and (record.data["catalog"], record.data["split"]) == (STANFORD, "val")
+        and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
     ]
     _same_photos([*trained.values(), *used])
     rows = [
@@ -141,7 +196,7 @@ def final_rows(records: Sequence[Record]) -> list[dict[str, object]]:
         if name not in shorter
     ]  # fmt: skip
     rows += [
-        {"recipe": record.recipe["name"], "way": FINAL_WAYS[record.kind],
+        {"recipe": shown_name(record), "way": FINAL_WAYS[record.kind],
          "accuracy": record.metrics["accuracy"], "interval": record.metrics["accuracy_interval"],
          "seconds": record.timing.get("train_seconds")}
         for record in used
@@ -170,7 +225,7 @@ def retrieval_rows(records: Sequence[Record], protocol: str) -> list[dict[str, o
     Scores are means over the seeds; the interval is that of the first seed's Recall@1. Raises
     `RunError` when the rows did not score the same photos.
     """
-    found = [r for r in records if r.kind == "retrieval" and r.extra["protocol"] == protocol]
+    found = [r for r in records if (r.kind, r.topic) == ("retrieval", protocol)]
     return _compared(found, "recall_at_1")
 
 
@@ -187,32 +242,36 @@ def map_rows(records: Sequence[Record]) -> list[dict[str, object]]:
     rows = []
     for record in records:
         if record.kind == "maps":
-            about = {"recipe": record.recipe["name"], "data": record.data["catalog"],
+            about = {"recipe": shown_name(record), "data": record.data["catalog"],
                      "layer": record.extra["layer"], "photos": record.data["photos"]}  # fmt: skip
             rows += [about | row for row in record.extra["rows"]]
     return rows
 
 
 def _compared(found: Sequence[Record], key: str) -> list[dict[str, object]]:
-    """A row per recipe that compares photos of Stanford Cars, by its mean score `key`."""
-    found = [record for record in found if record.data["catalog"] == STANFORD]
+    """A row per recipe that compares photos of Stanford Cars, by its mean score `key`.
+
+    `recipe` is the row's label, `record` the file of its first seed; `method` is what was trained
+    and `points` what is compared, so that rows of one network find each other.
+    """
+    found = [record for record in found if record.data.get("dataset") == STANFORD]
     _same_photos(found)
     rows = []
-    for name in dict.fromkeys(record.recipe["name"] for record in found):
-        seeds = [record for record in found if record.recipe["name"] == name]
+    for label, seeds in by_label(found).items():
         first = seeds[0]
         scores = {
             score: mean(seed.metrics[score] for seed in seeds)
             for score, value in first.metrics.items()
             if isinstance(value, float)
         }
-        loss = "none"  # a network before any training
-        if first.checkpoint["epoch"] is not None:
-            loss = first.recipe["loss"].replace("_", "-")
-        loss += next((f", {way}" for way in WAYS if name.endswith(f"_{way}")), "")
+        trained = first.checkpoint.get("kept") != UNTRAINED
+        points = first.scoring.get("points", "")
+        loss = first.recipe["loss"].replace("_", "-") if trained else "none"
         values = [seed.metrics[key] for seed in seeds]
         rows.append(
-            {"recipe": name, "loss": loss, "dims": first.extra["dims"], "seeds": len(seeds),
+            {"recipe": label, "record": first.name, "method": shown_name(first),
+             "trained": trained, "points": points, "loss": ", ".join(filter(None, (loss, points))),
+             "dims": first.extra["dims"], "seeds": len(seeds),
              "interval": first.metrics[f"{key}_interval"], "spread": [min(values), max(values)],
              **scores}
         )  # fmt: skip

@@ -20,10 +20,12 @@ import pandas as pd
 from carlib.catalog import Catalog
 from carlib.embeddings import Embeddings, effective_rank, embed, scaled
 from carlib.errors import RunError
-from carlib.evaluation import scored_data
+from carlib.evaluation import scored_data, scoring_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
+from carlib.experiment.run import Run
 from carlib.metrics import RECALLS, bootstrap, interval, ranking_scores
-from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Record, Run, command_line
 
 METRICS = ("cosine", "euclidean")
 WEIGHTS = ("uniform", "distance")  # of the votes, as scikit-learn has them
@@ -140,11 +142,13 @@ def choose_k(gallery: Embeddings, catalog: Catalog) -> dict[str, object]:
     return table.loc[table["accuracy"].idxmax()].to_dict()
 
 
-def knn_record(gallery: Embeddings, queries: Embeddings, catalog: Catalog, base: Recipe) -> Record:
+def knn_record(
+    gallery: Embeddings, queries: Embeddings, catalog: Catalog, checkpoint: Checkpoint
+) -> Record:
     """kNN classification as study S3 did it, with k chosen on train; the record is not written.
 
-    Gallery and queries are raw features of train and val. Its rows are those of `knn_table`, for
-    charts; its accuracy is that of the k, metric and weighting that train chose.
+    Gallery and queries are the checkpoint's raw features of train and val. Its rows are those of
+    `knn_table`, for charts; its accuracy is that of the k, metric and weighting that train chose.
     """
     chosen = choose_k(gallery, catalog)
     rows = knn_table(gallery, queries, catalog.num_classes)
@@ -158,11 +162,11 @@ def knn_record(gallery: Embeddings, queries: Embeddings, catalog: Catalog, base:
     value, draws = bootstrap(len(right), lambda rows: right[rows].mean())
     return Record(
         kind="knn",
-        name=f"knn-{catalog.name}-{base.name}-seed{base.seed}",
         data=scored_data(catalog, "val", len(queries)),
         metrics={"accuracy": float(value), "accuracy_interval": interval(draws)},
-        recipe=asdict(base),
-        checkpoint={"hash": gallery.network},
+        scoring=scoring_of(checkpoint),
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         extra={
             "chosen": {key: chosen[key] for key in ("metric", "weights", "k")},
             "rows": rows.to_dict(orient="records"),
@@ -252,7 +256,7 @@ def score_retrieval(
     records = [_retrieval_record("same", checkpoint, data, asked, gallery, run)]
     if not checkpoint.recipe.embedding:
         raw = [embed(checkpoint, catalog, split, unit=False) for split in ("train", "val")]
-        records.append(knn_record(*raw, catalog, checkpoint.recipe))
+        records.append(knn_record(*raw, catalog, checkpoint))
     return records
 
 
@@ -264,17 +268,16 @@ def _retrieval_record(
     gallery: Embeddings | None,
     run: Run | None,
 ) -> Record:
-    chosen = checkpoint.recipe
     return Record(
         kind="retrieval",
-        name=f"retrieval_{protocol}-{data['catalog']}-{chosen.name}-seed{chosen.seed}",
+        topic=protocol,  # "same" or "unseen" classes
         data=data,
         metrics=retrieval_scores(queries, gallery),
-        recipe=asdict(chosen),
-        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        scoring=scoring_of(checkpoint),
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         history=run.history() if run else None,
         extra={
-            "protocol": protocol,  # "same" or "unseen" classes
             "gallery": len(gallery or queries),
             "dims": queries.vectors.shape[1],
             "trained_classes": len(checkpoint.class_names),

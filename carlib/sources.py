@@ -5,6 +5,7 @@ A source is small and picklable, so that the workers of a DataLoader can each ha
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 PARQUET_MARK = ".parquet#"
+Stamp = tuple[int, int, int, int]  # a file's bytes, mtime_ns, ctime_ns and inode
 
 
 class PhotoSource(Protocol):
@@ -31,6 +33,22 @@ class PhotoSource(Protocol):
     def size(self, path: str) -> int:
         """Bytes the encoded photo takes, -1 when it is missing."""
         ...
+
+    def stamp(self, path: str) -> Stamp | None:
+        """What changes whenever the photo's bytes may have, without reading them; None: missing.
+
+        The inode changes when a file is replaced, and ctime cannot be set back as mtime can.
+        """
+        ...
+
+
+def file_stamp(path: Path | str) -> Stamp | None:
+    """The stamp of a file, None when there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 class FolderSource:
@@ -52,10 +70,11 @@ class FolderSource:
             ) from error
 
     def size(self, path: str) -> int:
-        try:
-            return (self.root / path).stat().st_size
-        except OSError:
-            return -1
+        found = self.stamp(path)
+        return -1 if found is None else found[0]
+
+    def stamp(self, path: str) -> Stamp | None:
+        return file_stamp(os.path.join(self.root, path))
 
 
 class ParquetSource:
@@ -83,7 +102,7 @@ class ParquetSource:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # photos are decoded by several threads
-        self._files: dict[str, pq.ParquetFile] = {}
+        self._files: dict[str, tuple[Stamp | None, pq.ParquetFile]] = {}
         self._rows: dict[str, dict[str, int]] = {}
         self._groups: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
 
@@ -103,6 +122,10 @@ class ParquetSource:
             return -1
         return -1 if data is None else len(data)
 
+    def stamp(self, path: str) -> Stamp | None:
+        """That of the file that holds the photo."""
+        return file_stamp(os.path.join(self.root, _file_and_photo(path)[0]))
+
     def photo_names(self, file: str) -> list[str]:
         """Names of a file's photos in row order.
 
@@ -115,17 +138,24 @@ class ParquetSource:
         return names
 
     def _open(self, file: str) -> pq.ParquetFile:
+        """The file as it is now: one that was replaced since is opened again."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if file not in self._files:
-            try:
-                self._files[file] = pq.ParquetFile(self.root / file)
-            except (OSError, pa.ArrowInvalid) as error:
-                raise PhotoError(
-                    f"{self.root / file}: cannot be read as parquet ({error}). Download it again."
-                ) from error
-        return self._files[file]
+        now, (then, opened) = file_stamp(self.root / file), self._files.get(file, (None, None))
+        if opened is not None and now == then:
+            return opened
+        self._rows.pop(file, None)
+        for key in [key for key in self._groups if key[0] == file]:
+            del self._groups[key]
+        try:
+            opened = pq.ParquetFile(self.root / file)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise PhotoError(
+                f"{self.root / file}: cannot be read as parquet ({error}). Download it again."
+            ) from error
+        self._files[file] = now, opened
+        return opened
 
     def _value(self, path: str) -> bytes | None:
         """Bytes of one photo, None where the file has no such row or the row no bytes."""
@@ -133,14 +163,13 @@ class ParquetSource:
             return self._find(path)
 
     def _find(self, path: str) -> bytes | None:
-        stem, _, photo = path.rpartition(PARQUET_MARK)
-        file = stem + PARQUET_MARK[:-1]
+        file, photo = _file_and_photo(path)
+        metadata = self._open(file).metadata
         if file not in self._rows:
             self._rows[file] = {name: row for row, name in enumerate(self.photo_names(file))}
         row = self._rows[file].get(photo)
         if row is None:
             return None
-        metadata = self._open(file).metadata
         group = 0
         while row >= metadata.row_group(group).num_rows:
             row -= metadata.row_group(group).num_rows
@@ -156,3 +185,9 @@ class ParquetSource:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
         return self._groups[key]
+
+
+def _file_and_photo(path: str) -> tuple[str, str]:
+    """The two parts of "file#photo"."""
+    stem, _, photo = path.rpartition(PARQUET_MARK)
+    return stem + PARQUET_MARK[:-1], photo

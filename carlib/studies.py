@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -23,9 +23,11 @@ from carlib.catalog import Catalog
 from carlib.embeddings import embed
 from carlib.errors import RunError
 from carlib.evaluation import evaluate, logits_of, ready, scored_data
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
 from carlib.loading import make_loader
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Record, command_line
 from carlib.retrieval import neighbors
 from carlib.training import load_or_train
 from carlib.trust import energy, max_softmax, nearest_similarity, rejection
@@ -66,7 +68,8 @@ def imbalance_study(
             row |= _over_seeds(score, [metrics[score] for metrics in found])
         rows.append(row)
         say(f"factor {factor:g}, {name}: balanced accuracy {row['balanced_accuracy']:.3f}")
-    return _record("imbalance", catalog, base, {}, {"rows": rows, "seeds": list(seeds)})
+    asked = {"seeds": list(seeds), "factors": list(factors)}
+    return _record("imbalance", catalog, base, {}, {"rows": rows, "seeds": list(seeds)}, asked)
 
 
 def unknown_study(
@@ -101,7 +104,7 @@ def unknown_study(
     photos = {side: len(values) for side, values in logits.items()}
     extra = {"rows": rows, "held_out": list(catalog.class_names[-held_out:]), "photos": photos}
     metrics = {f"auroc_{row['score'].replace(' ', '_')}": row["auroc"] for row in rows}
-    return _record("unknown", catalog, base, metrics, extra)
+    return _record("unknown", catalog, base, metrics, extra, {"held_out": held_out})
 
 
 def _strangers(catalog: Catalog, known: Catalog, held_out: int) -> Catalog:
@@ -109,8 +112,8 @@ def _strangers(catalog: Catalog, known: Catalog, held_out: int) -> Catalog:
     table = catalog.table
     there = (catalog.labels >= known.num_classes) & (table["split"] != "test").to_numpy(bool)
     strangers = table[there].assign(label=pd.NA, split="unknown")
-    return Catalog(strangers, known.class_names, f"{catalog.name}-unknown-{held_out}",
-                   catalog.source)  # fmt: skip
+    name = f"{catalog.name}-unknown-{held_out}"
+    return replace(catalog, table=strangers, class_names=known.class_names, name=name)
 
 
 def leak_study(
@@ -130,7 +133,7 @@ def leak_study(
     learn, means and standard deviations over the seeds.
     """
     used = catalog.table[catalog.table["split"].isin(("train", "val"))]
-    whole = Catalog(used.assign(split="train"), catalog.class_names, catalog.name, catalog.source)
+    whole = replace(catalog, table=used.assign(split="train"))
     values, places = _copied_features(whole, base.but(augment=augment), copies, progress)
     labels = np.repeat(whole.labels[places], copies)
     found: dict[tuple[str, str], list[float]] = {}
@@ -162,7 +165,8 @@ def leak_study(
         "augment": augment,
         "photos": len(places),
     }
-    return _record("leak", catalog, base, gains, extra)
+    asked = {"seeds": list(seeds), "copies": copies, "augment": augment}
+    return _record("leak", catalog, base, gains, extra, asked)
 
 
 @torch.no_grad()
@@ -210,11 +214,17 @@ def _quietly(line: str) -> None:
 
 
 def _record(
-    name: str, catalog: Catalog, base: Recipe, metrics: dict[str, float], extra: dict
+    question: str,
+    catalog: Catalog,
+    base: Recipe,
+    metrics: dict[str, float],
+    extra: dict,
+    asked: dict,
 ) -> Record:
     return Record(
         kind="study",
-        name=f"{name}-{catalog.name}-{base.name}",
+        topic=question,
+        scoring=asked,
         data=scored_data(catalog, "val", catalog.split_sizes["val"]),
         metrics=metrics,
         recipe=asdict(base),

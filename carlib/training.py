@@ -25,7 +25,11 @@ from carlib.augment import Mixing, Normalize
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import predict
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.network import make_network, statistics_of
+from carlib.experiment.run import Run, trained_data
 from carlib.features import FeatureLoader, Features, joined, pooled_features, says_the_same
+from carlib.files import load_tensors, save_tensors, write_atomically
 from carlib.loading import keep_freed_memory, make_loader, set_seed
 from carlib.losses import make_loss, make_metric_loss
 from carlib.metrics import quick_metrics, quick_retrieval
@@ -34,15 +38,6 @@ from carlib.photos import PhotoStore
 from carlib.plans import let_learn, parse_plan, phase_at
 from carlib.processes import without_gpus
 from carlib.recipes import Recipe
-from carlib.records import (
-    Checkpoint,
-    Run,
-    load_tensors,
-    make_network,
-    save_tensors,
-    statistics_of,
-    write_atomically,
-)
 from carlib.sampling import Batches, long_tail, seed_of
 
 if TYPE_CHECKING:
@@ -160,7 +155,7 @@ class Trainer:
             labels, min(self.recipe.batch_size, len(labels)), self.recipe.seed, self.recipe.sampler,
             self.recipe.per_class,
         )  # fmt: skip
-        self.class_names = catalog.class_names
+        self.class_names, self.data = catalog.class_names, trained_data(catalog)
         mean, std = self._statistics()
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.normalize = Normalize(mean, std, self.recipe.grayscale).to(self.device)
@@ -389,7 +384,7 @@ class Trainer:
         value = found[self.recipe.monitor] * (-1 if self.recipe.monitor == "loss" else 1)
         if value > self.done.best or self.done.best_epoch < 0:
             self.done.best, self.done.best_epoch = value, self.done.epoch
-            self._save_weights(self.run.best)
+            self._save_weights("best")
         if value > self.done.bar + self.recipe.min_change:
             self.done.bar = value
             self.done.stale = self.done.since_drop = 0
@@ -401,8 +396,11 @@ class Trainer:
 
     # --- keeping and resuming ---
 
-    def _save_weights(self, path: Path) -> None:
+    def _save_weights(self, kept: str) -> None:
+        """Keep the weights as the run's "best" or "last"."""
         about = {
+            "kept": kept,
+            "data": self.data,
             "recipe": self.recipe.to_json(),
             "class_names": list(self.class_names),
             "mean": self.mean,
@@ -410,6 +408,7 @@ class Trainer:
             "epoch": self.done.epoch,
         }
         if self.accelerator.is_main_process:
+            path = self.run.best if kept == "best" else self.run.last
             save_tensors(path, self.scored.state_dict(), about)
 
     def _keep(self, row: dict[str, float]) -> None:
@@ -461,7 +460,7 @@ class Trainer:
             )
 
     def _finish(self) -> None:
-        self._save_weights(self.run.last)
+        self._save_weights("last")
         if not self.accelerator.is_main_process:
             return
         photos = self.done.step * self.batches.batch_size

@@ -8,6 +8,7 @@ every score lies in 0…1.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,17 +19,19 @@ from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support
 
 from carlib.catalog import Catalog
 from carlib.embeddings import Embeddings, embed, scaled
-from carlib.errors import RunError
-from carlib.evaluation import scored_data
+from carlib.errors import DataError, RunError
+from carlib.evaluation import scored_data, scoring_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record, append_to_ledger
+from carlib.experiment.run import Run
 from carlib.metrics import interval
 from carlib.pairs import LEVELS, make_pairs, pair_positions
 from carlib.readers import compcars
-from carlib.records import Checkpoint, Record, Run, append_to_ledger, command_line
 from carlib.trust import calibration_error
 
 FARS = (1e-1, 1e-2, 1e-3)  # false accept rates at which true accepts are told
 RESAMPLES = 200  # draws of classes behind every interval
-OFFICIAL = "compcars-verification"  # the catalog that brings its own lists
 LISTS = 10  # drawn of every difficulty: a single list shows a photo once, so it has few pairs
 DRAWN_FARS = np.logspace(-3, 0, 61)  # where a record keeps the curve
 BINS = np.linspace(-1, 1, 51)  # of similarity, in which a record counts pairs
@@ -221,16 +224,17 @@ class Trial:
         if not has_trial(checkpoint, catalog):
             raise RunError(
                 f"{catalog.name}: {checkpoint.recipe.name} has learned its classes, or others, or "
-                f"all but three; train it on the first of them (carlib train --classes)"
+                f"all but three that have two photos; train it on the first of them "
+                f"(carlib train --classes)"
             )
-        if catalog.name == OFFICIAL:
+        if _official_fit(checkpoint, catalog):
             return cls._official(checkpoint, catalog, progress)
         others = catalog.unseen_classes(len(checkpoint.class_names))
         points = embed(checkpoint, others, progress=progress)
         there = _readable(others, points)
-        fit, score = (there.select_classes(range(side, there.num_classes, 2)) for side in (0, 1))
-        levels = LEVELS if _shared_makes(score) else LEVELS[:-1]
-        scored = {level: _lists(score, level) for level in levels}
+        known = paired_classes(there)
+        fit, score = (there.select_classes(known[side::2]) for side in (0, 1))
+        scored = _possible_lists(score)
         return cls(points, _lists(fit, "medium"), scored,
                    scored_data(others, "unseen", len(score)), f"{LISTS} of each")  # fmt: skip
 
@@ -262,11 +266,27 @@ class Trial:
 
 
 def has_trial(checkpoint: Checkpoint, catalog: Catalog) -> bool:
-    """True where a catalog has four classes or more that the network did not learn."""
-    if catalog.name == OFFICIAL:
-        return checkpoint.class_names == catalog.class_names
-    left = catalog.num_classes - len(checkpoint.class_names)
-    return left >= 4 and checkpoint.learned_a_part(catalog)
+    """True where a catalog brings lists for this network, or has four classes or more, of two
+    photos or more outside of test, that it did not learn.
+    """
+    if _official_fit(checkpoint, catalog):
+        return True
+    if not checkpoint.learned_a_part(catalog):
+        return False
+    learned = len(checkpoint.class_names)
+    allowed = catalog.select((catalog.table["split"] != "test").to_numpy(bool))
+    return sum(label >= learned for label in paired_classes(allowed)) >= 4
+
+
+def _official_fit(checkpoint: Checkpoint, catalog: Catalog) -> bool:
+    """Official lists are asked of a network that learned the models set apart for that."""
+    return catalog.has_official_pairs and checkpoint.class_names == catalog.class_names
+
+
+def paired_classes(catalog: Catalog) -> list[int]:
+    """Labels of the classes that have two photos or more, so that a pair can be made."""
+    counts = np.bincount(catalog.labels[catalog.labels >= 0], minlength=catalog.num_classes)
+    return np.flatnonzero(counts > 1).tolist()
 
 
 def _readable(catalog: Catalog, points: Embeddings) -> Catalog:
@@ -274,10 +294,15 @@ def _readable(catalog: Catalog, points: Embeddings) -> Catalog:
     return catalog.select(catalog.table["path"].isin(points.paths).to_numpy(bool))
 
 
-def _shared_makes(catalog: Catalog) -> bool:
-    """True where a make has two classes, so that there are hard pairs."""
-    known = catalog.table.drop_duplicates("label")["make"].fillna("unknown")
-    return bool(known.duplicated().any())
+def _possible_lists(catalog: Catalog) -> dict[str, pd.DataFrame]:
+    """Lists of every difficulty that these photos allow: hard pairs need makes of two classes."""
+    found = {}
+    for level in LEVELS:
+        with contextlib.suppress(DataError):
+            found[level] = _lists(catalog, level)
+    if not found:
+        raise DataError(f"{catalog.name}: no balanced list of pairs can be made of its photos")
+    return found
 
 
 def _lists(catalog: Catalog, level: str) -> pd.DataFrame:
@@ -327,14 +352,13 @@ def score_verification(
         extra[level] = drawn(similarity, pairs["same"].to_numpy())
         sides = by_viewpoints(similarity, pairs, trial.points.table, decision)
         extra[level]["viewpoints"] = sides.reset_index().to_dict(orient="records")
-    chosen = checkpoint.recipe
     return Record(
         kind="verification",
-        name=f"verification-{trial.data['catalog']}-{chosen.name}-seed{chosen.seed}",
         data=trial.data,
         metrics=metrics,
-        recipe=asdict(chosen),
-        checkpoint={"hash": checkpoint.hash, "epoch": checkpoint.about.get("epoch")},
+        scoring=scoring_of(checkpoint) | {"lists": trial.lists},
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
         history=run.history() if run else None,
         extra=extra,
         command=command_line(),

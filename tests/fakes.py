@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from carlib import report
+from carlib.experiment.record import Record
 from carlib.faithfulness import BASELINES, RANDOM
 from carlib.pairs import LEVELS
-from carlib.records import Record
+from carlib.results import PLANNED
 from carlib.showroom import YEARS
 from carlib.showroom.dataset import photo_name
 
 
 def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
     """An evaluation as `carlib.evaluation.evaluate` makes it, of two classes and three epochs."""
-    chosen = report.planned(name).but(seed=seed)
+    chosen = PLANNED[name].but(seed=seed)
     measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
                 "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
     classes = [
@@ -24,11 +24,12 @@ def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123
     return Record(
         kind="evaluation",
         name=f"{name}-stanford-cars-seed{seed}-val",
-        data={"catalog": "stanford-cars", "split": "val", "split_hash": "0" * 16, "classes": 2}
+        data={"catalog": "stanford-cars", "dataset": "stanford-cars", "fingerprint": "a" * 16,
+              "split": "val", "split_hash": "0" * 16, "classes": 2}
         | data,
         metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
         recipe=asdict(chosen),
-        checkpoint={"hash": "f" * 16, "epoch": 3},
+        checkpoint={"hash": "f" * 16, "epoch": 3, "kept": "best", "trained_on": "a" * 16},
         per_class=classes,
         history=[
             {"epoch": epoch, "train_loss": 5 - epoch, "val_loss": 5 - epoch / 2,
@@ -48,7 +49,8 @@ def fake_audit() -> Record:
     return Record(
         kind="audit",
         name="audit-stanford-cars",
-        data={"fingerprint": "a" * 16, "split_hashes": {"train": "b" * 16, "val": "0" * 16}},
+        data={"catalog": "stanford-cars", "dataset": "stanford-cars", "fingerprint": "a" * 16,
+              "split_hashes": {"train": "b" * 16, "val": "0" * 16}},
         metrics={"photos": 7654, "classes": 2, "smallest_class": 3, "largest_class": 9,
                  "median_width": 372.0, "splits": {"train": 6889, "val": 765},
                  "findings": {"missing": 0, "tiny": 41, "copies differ in label": 6}},
@@ -62,6 +64,7 @@ def fake_retrieval(
     protocol: str = "unseen",
     seed: int = 0,
     value: float = 0.5,
+    points: str = "",
     **data,
 ) -> Record:
     """A retrieval record as `carlib.retrieval` makes them, every score the same."""
@@ -69,9 +72,11 @@ def fake_retrieval(
     return replace(
         fake_record(name, seed=seed, **data),
         kind="retrieval",
-        name=f"retrieval_{protocol}-stanford-cars-{name}-seed{seed}",
+        topic=protocol,
+        scoring={"points": points},
+        name=f"retrieval-{protocol}-{name}{points}-seed{seed}",
         metrics=dict.fromkeys(scores, value) | {"recall_at_1_interval": [0.4, 0.6]},
-        extra={"protocol": protocol, "dims": 512},
+        extra={"dims": 512},
     )
 
 
@@ -108,9 +113,10 @@ def fake_maps(
     return Record(
         kind="maps",
         name=f"maps-{catalog}-{name}-seed0",
-        data={"catalog": catalog, "split": "val", "split_hash": "0" * 16, "photos": 37},
+        data={"catalog": catalog, "dataset": catalog, "split": "val", "split_hash": "0" * 16,
+              "photos": 37},
         metrics={"accuracy": 0.912},
-        recipe=asdict(report.planned("cnn3").but(name=name, crop="box", margin=0.1)),
+        recipe=asdict(PLANNED[name]),
         extra={"explained": "Grad-CAM", "layer": "body.last", "rows": rows,
                "examples": [kept] if catalog == "showroom" else [],
                "needs": [{"hidden": "changed parts", "cost": 0.417},

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carlib.records import load_records
+from carlib.experiment.record import load_records
 from carlib.timing import medians, memory, ratios, taking_turns
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -33,7 +33,8 @@ def test_training_loop_compares_four_loops_and_writes_a_record(toy_root, capsys)
     options += ["--data", str(toy_root), "--rounds", "2", "--workers", "0"]
     load("training_loop").main(options)
     (record,) = load_records(kind="benchmark")
-    assert record.name == "training_loop-shapes-cpu-16px"
+    assert record.topic == "training_loop" and record.scoring == {"device": "cpu"}
+    assert record.name.startswith("benchmark-training_loop-cnn4")
     assert {len(v) for v in record.extra["rates"].values()} == {2}
     assert all(rate > 0 for rate in record.metrics.values())
     assert record.metrics.keys() >= {"carlib / random", "carlib / folder", "carlib / timm"}
@@ -46,7 +47,7 @@ def test_showroom_rate_writes_a_record(monkeypatch):
     monkeypatch.setattr(rate, "CARS", rate.CARS[:2])
     rate.main(["--photos", "4"])
     (record,) = load_records(kind="benchmark")
-    assert record.name == "showroom_rate"
+    assert record.topic == "showroom_rate"
     assert record.metrics.keys() == {"24 px photos/s", "32 px photos/s"}
     assert all(len(values) == 5 for values in record.extra["rates"].values())
 
@@ -59,7 +60,7 @@ def test_frozen_features_gives_the_same_result_both_ways(toy_root):
     )
     recipes.main(["--data", str(toy_root), "--size", "32", "--epochs", "2", "--per-class", "4"])
     (record,) = load_records(kind="benchmark")
-    assert record.name == "frozen_features-shapes-resnet18-32px"
+    assert record.topic == "frozen_features"
     assert record.metrics["val loss difference"] < 1e-3
     assert set(record.timing) == {"every_epoch_seconds", "once_seconds"}
     assert record.data["photos"] == 16
@@ -77,7 +78,7 @@ def test_search_agrees_with_scikit_learn_and_measures_every_index(toy_root, monk
     rows = {row["index"]: row for row in record.extra["rows"]}
     assert set(rows) == {"flat", "hnsw", "ivf_pq"} and rows["flat"]["recall at 10"] == 1
     assert all(row["recall at 10"] > 0.5 for row in rows.values())
-    assert record.name == "search-shapes-2000"
+    assert record.topic == "search" and record.scoring == {"photos": 2000}
 
 
 def test_calls_take_turns() -> None:
@@ -112,7 +113,7 @@ def test_startup_times_every_way(monkeypatch) -> None:
 def test_photos_compares_ways_to_the_network(toy_root) -> None:
     load("photos").main(["--data", str(toy_root), "--photos", "16", "--rounds", "2"])
     (record,) = load_records(kind="benchmark")
-    assert record.name == "photos-shapes-160px"
+    assert record.topic == "photos"
     ways = {"decode", "store", "albumentations", "torchvision"}
     assert record.metrics.keys() >= {f"{way} photos/s" for way in ways} | set(record.extra["aims"])
 

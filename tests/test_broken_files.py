@@ -21,11 +21,13 @@ from toys import shape, toy_recipe
 from carlib.catalog import Catalog, open_catalog
 from carlib.embeddings import Embeddings
 from carlib.errors import CarlibError
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import Record, read_record
+from carlib.files import save_tensors
 from carlib.gallery import Gallery
 from carlib.photos import Framing, PhotoStore
 from carlib.predictor import open_photo
 from carlib.recipes import recipe_from_json
-from carlib.records import Checkpoint, Record, read_record, save_tensors
 from carlib.showroom import write_compcars
 
 CASES = settings(

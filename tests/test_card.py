@@ -60,7 +60,9 @@ def test_the_card_has_the_costs_of_this_very_network() -> None:
            "change": 0.01, "change_interval": [-0.02, 0.03]}  # fmt: skip
     rows = [row | {"way": way, "bytes": 1_234_567} for way in ("torch", "onnx int8")]
     extra = {"rows": rows, "parameters": 7654, "gflops": 0.56, "side": 96}
-    costs = replace(published(), kind="benchmark", name="deployment-toy", extra=extra)
+    costs = replace(
+        published(), kind="benchmark", topic="deployment", name="deployment-toy", extra=extra
+    )
     text = model_card(ROOT, [published(), costs])
     assert "| onnx int8 | 1.2 | 0.900 | 12 | 46 | 1.7 |" in text and "+0.010 (-0.020" in text
     other = replace(costs, checkpoint={"hash": "0" * 16})

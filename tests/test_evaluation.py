@@ -16,6 +16,8 @@ from carlib import metrics
 from carlib.catalog import Catalog, FolderSource
 from carlib.errors import DataError, RunError
 from carlib.evaluation import VIEWS, evaluate, evaluate_views, logits_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import read_record
 from carlib.metrics import (
     attribute_hits,
     confused_pairs,
@@ -26,7 +28,6 @@ from carlib.metrics import (
     score,
 )
 from carlib.paths import results_root
-from carlib.records import Checkpoint, read_record
 from carlib.sampling import long_tail
 from carlib.training import train
 
@@ -302,7 +303,7 @@ def test_what_views_gain_comes_with_an_interval(trained, toys):
     checkpoint, _ = trained
     record = evaluate_views(checkpoint, toys)
     alone = evaluate(checkpoint, toys).metrics["accuracy"]
-    assert record.kind == "views" and record.name.endswith("-val-views")
+    assert record.kind == "views" and len(record.scoring["views"]) == 4
     assert record.extra["accuracy_by_view"]["plain"] == alone
     assert record.metrics["gain"] == pytest.approx(record.metrics["accuracy"] - alone)
     low, high = record.metrics["gain_interval"]

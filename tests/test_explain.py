@@ -14,6 +14,8 @@ from carlib import faithfulness as truth
 from carlib import plots, results
 from carlib.backbones import BACKBONES
 from carlib.errors import RunError
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.network import make_network
 from carlib.explain import (
     KINDS,
     METHODS,
@@ -26,7 +28,6 @@ from carlib.explain import (
 from carlib.models import MODELS, Classifier
 from carlib.photos import Framing
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, make_network
 from carlib.showroom import open_showroom
 from carlib.training import load_or_train
 
@@ -363,7 +364,9 @@ def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) 
         row["hidden"] for row in record.extra["needs"]
     }
     assert record.extra["sanity"][-1]["random_from"].startswith("body")
-    assert record.name == "maps-showroom-two-seed0" and record.data["photos"] == 3
+    assert (
+        record.name.startswith("maps-two-untrained-showroom-seed0-") and record.data["photos"] == 3
+    )
     assert results.map_rows([record])[0]["recipe"] == "two"
     assert len(record.extra["examples"]) == 3
     for example in record.extra["examples"]:
@@ -393,7 +396,10 @@ def test_maps_of_a_named_layer_are_kept_apart(two_years) -> None:
     record = truth.score_maps(
         checkpoint, catalog, "val", 2, ("Grad-CAM",), ("deletion",), layer=f"body.{names[-3]}"
     )
-    assert record.extra["layer"] == f"body.{names[-3]}" and record.name.endswith(names[-3])
+    assert (
+        record.extra["layer"] == f"body.{names[-3]}"
+        and record.scoring["layer"] == f"body.{names[-3]}"
+    )
 
 
 def test_one_class_against_another(two_years) -> None:

@@ -10,9 +10,9 @@ import torch
 from toys import toy_catalog, toy_recipe
 
 from carlib.errors import RunError
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.explain import Viewer
 from carlib.export import deployment_record, parity, session, to_int8, to_onnx
-from carlib.records import Checkpoint
 from carlib.training import load_or_train
 
 

@@ -11,11 +11,12 @@ from carlib import features
 from carlib.augment import Normalize
 from carlib.backbones import build_backbone
 from carlib.evaluation import evaluate
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.features import joined, pooled_features
+from carlib.files import load_tensors
 from carlib.loading import scoring_photos
 from carlib.paths import cache_root
 from carlib.photos import Framing, PhotoStore
-from carlib.records import Checkpoint, load_tensors
 from carlib.training import train
 
 CPU = torch.device("cpu")

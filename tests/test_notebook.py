@@ -10,6 +10,8 @@ from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from toys import by_class
 
 from carlib import notebook
+from carlib.catalog import Extras
+from carlib.paths import runs_root
 from carlib.recipes import recipe
 
 
@@ -36,23 +38,25 @@ def test_setup_opens_the_data_and_says_what_runs_where(here, capsys) -> None:
 
 def test_recipes_are_quick_without_a_gpu_and_whole_with_one(here) -> None:
     small = here.recipe("s1", {"epochs": 2}, lr=0.5)
-    assert (small.name, small.epochs, small.lr, small.seed) == ("s1_quick", 2, 0.5, 3)
+    assert (small.name, small.epochs, small.lr) == ("s1_quick+epochs=2,lr=0.5", 2, 0.5)
+    assert small.seed == 3 and here.recipe("s1").name == "s1_quick"
     whole = replace(here, device="cuda").recipe("s1", {"epochs": 2}, lr=0.5)
-    assert whole == recipe("s1", lr=0.5, seed=3)
+    assert whole == recipe("s1", seed=3).variant(lr=0.5) and whole.name == "s1+lr=0.5"
 
 
 def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:
     here.keep(fake_record())
-    assert len(list(results.iterdir())) == 1
-    drawn = replace(here.catalog, name="showroom")
+    kept = runs_root() / "records"
+    assert len(list(kept.iterdir())) == 1
+    drawn = replace(here.catalog, extras=Extras(publishable=True))
     replace(here, catalog=drawn).keep(fake_record("cnn4_quick"))
-    assert len(list(results.iterdir())) == 1
+    assert len(list(kept.iterdir())) == 1 and not results.exists()
 
 
 def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
     fake_record(accuracy=0.1).write()
     fake_record(seed=1, accuracy=0.3).write()
-    fake_record("cnn4_quick", catalog="showroom").write()
+    fake_record("cnn4_quick", dataset="showroom").write()
     assert list(notebook.full_scale().index) == ["cnn3_quick"]
     table = notebook.full_scale("s1", "cnn3_quick")
     assert table["val accuracy"].to_dict() == {"s1": "not run", "cnn3_quick": "0.200"}
@@ -84,7 +88,7 @@ def test_full_scale_tells_scratch_from_transfer(results: Path) -> None:
 def test_studies_show_their_rows_or_that_they_were_not_run(results: Path) -> None:
     assert notebook.studies("unknown").iloc[0, 0] == "not run"
     rows = [{"score": "energy", "auroc": 0.91234}, {"score": "max softmax", "auroc": 0.9}]
-    study = replace(fake_record("lite0_frozen"), kind="study", name="unknown-stanford-cars-x")
+    study = replace(fake_record("lite0_frozen"), kind="study", topic="unknown", name="unknown-x")
     replace(study, extra={"rows": rows}).write()
     table = notebook.studies("unknown")
     assert table["auroc"].tolist() == [0.912, 0.9] and set(table.index) == {"lite0_frozen"}
@@ -102,7 +106,7 @@ def test_experiments_keep_what_every_network_reached_and_cost(here, results, cap
     assert (table["GFLOPs"] > 0).all() and (table["photos/s"] > 0).all()
     assert table.loc["four", "accuracy"] == lab.records["four"].metrics["accuracy"]
     assert len(lab.logits["three"]) == lab.records["three"].data["photos"]
-    assert len(list(results.glob("*.json"))) == 2  # photos of one's own: their records are kept
+    assert len(list((runs_root() / "records").glob("*.json"))) == 2  # of photos of one's own
 
 
 def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> None:
@@ -119,10 +123,10 @@ def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> 
     table = notebook.full_scale_retrieval("unseen")
     assert table.loc["lite0_frozen", ["map_at_r", "seeds"]].tolist() == [pytest.approx(0.6), 2]
     chosen = {"metric": "cosine", "weights": "uniform", "k": 7}
-    knn = replace(fake_record("lite0_frozen"), kind="knn", name="knn-stanford-cars-x-seed0")
+    knn = replace(fake_record("lite0_frozen"), kind="knn", name="knn-x")
     replace(knn, extra={"chosen": chosen}, timing={"predict_seconds": 0.5}).write()
-    assert notebook.full_scale_knn().loc["x-seed0", "k"] == 7
+    assert notebook.full_scale_knn().loc["lite0_frozen, seed 0", "k"] == 7
     rows = [{"index": "flat", "recall at 10": 1.0}]
-    bench = replace(knn, kind="benchmark", name="search-x", data={"photos": 10})
+    bench = replace(knn, kind="benchmark", topic="search", name="search-x", data={"photos": 10})
     replace(bench, extra={"rows": rows}).write()
     assert notebook.full_scale_search()["photos"].tolist() == [10]

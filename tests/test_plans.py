@@ -8,10 +8,10 @@ from toys import toy_recipe
 
 from carlib.backbones import build_backbone
 from carlib.errors import RecipeError
+from carlib.files import load_tensors
 from carlib.models import build_model
 from carlib.plans import Phase, let_learn, parse_plan, phase_at, rescaled
 from carlib.recipes import Recipe, quick
-from carlib.records import load_tensors
 from carlib.training import parameter_groups, train
 
 TWO = "head:2:1 all:3:0.1"

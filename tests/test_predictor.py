@@ -16,8 +16,8 @@ from carlib.catalog import Catalog
 from carlib.embeddings import embed
 from carlib.errors import PhotoError, RunError
 from carlib.evaluation import evaluate, logits_of
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.predictor import Predictor, open_photo, publish
-from carlib.records import Checkpoint
 from carlib.training import load_or_train
 
 

@@ -10,9 +10,9 @@ import torch
 
 from carlib.augment import PRESETS, cpu_pipeline, preset
 from carlib.errors import RecipeError
+from carlib.experiment.network import make_network
 from carlib.models import MODELS, count_parameters
 from carlib.recipes import RECIPES, Recipe, quick, recipe, recipe_from_dict, recipe_from_json
-from carlib.records import make_network
 from carlib.training import lr_factor, make_optimizer
 
 

@@ -9,16 +9,9 @@ import pytest
 import torch
 
 from carlib.errors import RunError
-from carlib.records import (
-    Record,
-    append_to_ledger,
-    command_line,
-    load_records,
-    load_tensors,
-    read_record,
-    save_tensors,
-    write_atomically,
-)
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record, append_to_ledger, load_records, read_record
+from carlib.files import load_tensors, save_tensors, write_atomically
 
 
 def record(name: str = "a", **changes) -> Record:
@@ -88,7 +81,7 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):
-        patch.setattr("carlib.records.os.fsync", full)
+        patch.setattr("carlib.files.os.fsync", full)
         write_atomically(path, "new")
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 

@@ -125,6 +125,7 @@ def test_verification_and_large_galleries_have_their_sentences(repository: Path)
     search = replace(
         fake_record(),
         kind="benchmark",
+        topic="search",
         name="search-stanford-cars",
         data={"catalog": "stanford-cars", "photos": 1_000_000},
         metrics={"times exact": 25.4, "times scikit-learn": 4.2},
@@ -187,7 +188,7 @@ def test_a_leak_has_its_table(repository: Path) -> None:
          "known": 0.987} for (divided, learner), value in scores.items()
     ]  # fmt: skip
     replace(
-        fake_record(), kind="study", name="leak-stanford-cars-lite0_frozen",
+        fake_record(), kind="study", topic="leak", name="leak-stanford-cars-lite0_frozen",
         metrics={"linear_layer_gain": 0.202, "nearest_neighbor_gain": 0.502},
         extra={"rows": rows, "seeds": [0, 1, 2], "copies": 4, "photos": 7654},
     ).write(repository / "data" / "results")  # fmt: skip
@@ -201,13 +202,13 @@ def test_costs_have_their_sentences(repository: Path) -> None:
     results = repository / "data" / "results"
     plain = replace(fake_record(), kind="benchmark", data={"catalog": "showroom"}, extra={})
     measured = {"store / decode": 31.4, "albumentations / torchvision": 2.7}
-    replace(plain, name="photos-showroom-160px", metrics=measured).write(results)
+    replace(plain, topic="photos", name="photos-showroom-160px", metrics=measured).write(results)
     grown = {f"{of}: {what}, times": value for of, value in (("photos", 15.9), ("classes", 16.8))
              for what in ("train", "memory_gib")}  # fmt: skip
-    replace(plain, name="growth-showroom", metrics=grown, extra={"times": [1, 4, 16]}).write(
-        results
-    )
-    replace(plain, name="startup", metrics={"carlib --help": 0.31}).write(results)
+    replace(
+        plain, topic="growth", name="growth-showroom", metrics=grown, extra={"times": [1, 4, 16]}
+    ).write(results)
+    replace(plain, topic="startup", name="startup", metrics={"carlib --help": 0.31}).write(results)
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
     for said in (
@@ -299,7 +300,7 @@ def test_seeds_are_averaged(repository: Path) -> None:
 
 
 def test_records_of_other_data_or_splits_stay_out(repository: Path) -> None:
-    for data in ({"catalog": "showroom"}, {"split": "test"}):
+    for data in ({"dataset": "showroom"}, {"split": "test"}):
         assert evaluations([fake_record(**data)]) == []
     fake_record("cnn4_quick", split_hash="1" * 16).write(repository / "data" / "results")
     with pytest.raises(RunError, match=r"different val splits.*cnn4_quick"):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from carlib.errors import RunError
-from carlib.records import Record, load_records
+from carlib.experiment.record import Record, load_records
 
 RESULTS = Path(__file__).parent.parent / "data" / "results"
 SCORES = {"evaluation", "published", "knn", "views", "maps", "retrieval", "verification", "study"}

@@ -23,12 +23,13 @@ from carlib.embeddings import (
 )
 from carlib.errors import RunError
 from carlib.evaluation import features_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import load_records
 from carlib.gallery import Gallery
 from carlib.photos import Framing
 from carlib.plots import bars_with_intervals
 from carlib.plots import class_map as class_map_figure
 from carlib.plots import neighbors as neighbor_figure
-from carlib.records import Checkpoint, load_records
 from carlib.retrieval import (
     choose_k,
     class_map,
@@ -198,7 +199,7 @@ def test_a_whitened_classifier_embeds_as_the_whitening_does(toys) -> None:
     learned = toys.select_classes([0, 1])
     checkpoint = Checkpoint.begin(toy_recipe(), learned)
     found = whitened(checkpoint, toys, dims=8)
-    assert found.recipe.name.endswith("_whitened") and found.hash != checkpoint.hash
+    assert found.points == "whitened" and found.hash != checkpoint.hash
     plain, made = (embed(one, toys, "val", progress=False) for one in (checkpoint, found))
     axes = Whitening.fit(embed(checkpoint, learned, "train", progress=False).vectors, 8)
     np.testing.assert_allclose(made.vectors, axes.apply(plain).vectors, atol=1e-4)
@@ -209,7 +210,7 @@ def test_a_network_is_compared_below_its_last_layer(toys) -> None:
     chosen = toy_recipe().but(embedding=8, loss="proxy_anchor", sampler="per_class")
     checkpoint = Checkpoint.begin(chosen, toys)
     below = checkpoint.below_head()
-    assert below.recipe.name.endswith("_features") and below.hash != checkpoint.hash
+    assert below.points == "features" and below.hash != checkpoint.hash
     points, features = (embed(one, toys, "val", progress=False) for one in (checkpoint, below))
     raw = embed(checkpoint, toys, "val", unit=False, progress=False)
     np.testing.assert_allclose(features.vectors, scaled(raw.vectors), atol=1e-5)
@@ -238,7 +239,7 @@ def test_embeddings_keep_the_order_of_the_catalog(trained) -> None:
     found = embed(checkpoint, catalog, progress=False)
     assert list(found.paths) == list(catalog.table["path"])
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
-    own, rows = features_of(checkpoint, catalog, "val", progress=False)
+    own, rows, _ = features_of(checkpoint, catalog, "val", progress=False)
     val = embed(checkpoint, catalog, "val", unit=False, progress=False)
     np.testing.assert_array_equal(val.vectors, own.numpy()[np.argsort(rows)])
     assert val.network == checkpoint.hash and set(val.table["split"]) == {"val"}
@@ -249,7 +250,7 @@ def test_k_is_chosen_without_the_photos_that_are_scored(trained) -> None:
     gallery = embed(checkpoint, catalog, "train", unit=False, progress=False)
     queries = embed(checkpoint, catalog, "val", unit=False, progress=False)
     chosen = choose_k(gallery, catalog)
-    record = knn_record(gallery, queries, catalog, checkpoint.recipe)
+    record = knn_record(gallery, queries, catalog, checkpoint)
     assert record.extra["chosen"] == {key: chosen[key] for key in ("metric", "weights", "k")}
     row = pd.DataFrame(record.extra["rows"]).query(
         "metric == @chosen['metric'] and weights == @chosen['weights'] and k == @chosen['k']"
@@ -348,7 +349,7 @@ def test_a_run_is_scored_on_the_classes_it_learned_and_on_those_it_never_saw(
 ) -> None:
     whole, run = load_or_train(toy_recipe(), toys, progress=False)
     same, knn = score_retrieval(whole, toys, run)
-    assert (same.kind, same.extra["protocol"], knn.kind) == ("retrieval", "same", "knn")
+    assert (same.kind, same.topic, knn.kind) == ("retrieval", "same", "knn")
     assert same.data["split"] == "val" and same.metrics["recall_at_1"] > 0.5
     assert same.extra["gallery"] == toys.split_sizes["train"]
 
@@ -384,5 +385,5 @@ def test_the_command_trains_on_some_classes_and_retrieves_among_the_others(
     assert done.exit_code == 0, done.output
     assert "recall at 1" in done.output
     record, white = load_records(tmp_path / "results")
-    assert record.name.startswith("retrieval_unseen-photos-cnn3_quick-")
-    assert white.name.startswith("retrieval_unseen-photos-cnn3_quick_whitened-")
+    assert record.name.startswith("retrieval-unseen-cnn3_quick+epochs=1,size=16-photos-")
+    assert white.name.startswith("retrieval-unseen-cnn3_quick+epochs=1,size=16-whitened-photos-")

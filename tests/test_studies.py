@@ -9,8 +9,10 @@ from toys import SHAPES, toy_recipe
 from carlib.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation import evaluate
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import read_record
+from carlib.experiment.run import Run
 from carlib.paths import results_root
-from carlib.records import Checkpoint, Run, read_record
 from carlib.studies import (
     ANSWERS_TO_IMBALANCE,
     LEARNERS,

@@ -23,9 +23,12 @@ from carlib.catalog import Catalog
 from carlib.embeddings import embed
 from carlib.errors import RecipeError, RunError
 from carlib.evaluation import evaluate, logits_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.network import make_network
+from carlib.experiment.run import Run
+from carlib.files import load_tensors, save_tensors
 from carlib.losses import METRIC_LOSSES, make_metric_loss
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, Run, load_tensors, make_network, save_tensors
 from carlib.retrieval import query_scores
 from carlib.training import Trainer, load_or_train, make_optimizer
 
@@ -263,7 +266,7 @@ def test_full_disk_stops_with_the_file_named_and_the_old_one_whole(toys, monkeyp
         nonlocal full
         full = row["epoch"] == 2
 
-    monkeypatch.setattr("carlib.records.os.replace", replace_while_there_is_space)
+    monkeypatch.setattr("carlib.files.os.replace", replace_while_there_is_space)
     monkeypatch.setattr(Trainer, "_say", lambda self, row: None)
     keep = Trainer._keep
     monkeypatch.setattr(Trainer, "_keep", lambda self, row: (fill(row), keep(self, row)))

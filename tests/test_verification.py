@@ -18,10 +18,11 @@ from carlib.cli import app
 from carlib.embeddings import Embeddings, scaled
 from carlib.errors import DataError, RunError
 from carlib.evaluation import evaluate
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import load_records
 from carlib.pairs import LEVELS, make_pairs
 from carlib.readers import compcars
 from carlib.recipes import Recipe
-from carlib.records import Checkpoint, load_records
 from carlib.showroom import write_compcars
 from carlib.training import load_or_train
 from carlib.verification import (

@@ -5,6 +5,9 @@ python tools/notebooks.py stamp   badges and set-up cells from pyproject.toml, R
 python tools/notebooks.py check   exit code 1 if a stamp is out of date
 python tools/notebooks.py run     stamp, execute from top to bottom, save with outputs
 python tools/notebooks.py time    the same, and write the record of what each took
+
+Where CARLIB_DATA names other data than the drawn cars, `run` executes copies in a folder of runs/,
+which git ignores: the committed notebooks only ever show drawn cars.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-TIME_LIMIT = 600  # seconds for one cell on the drawn cars; real photos have none
+TIME_LIMIT = 1800  # seconds for one cell on the drawn cars, against hangs; real photos have none
 KEPT_METADATA = {"kernelspec", "language_info"}
 FROM_RECORDS = re.compile(
     r"(full_scale\w*|studies)\([^()]*\)"
 )  # a cell that shows records, no more
-TIMED = "notebooks-showroom"  # the record of running times and memory
+TIMED = "notebooks"  # topic of the record of running times and memory
 
 SETUP = """\
 import sys
@@ -79,10 +82,9 @@ def stamp(path: Path) -> nbformat.NotebookNode:
 
 def timed(text: str, path: Path) -> str:
     """The text with time and memory on drawn cars, as they were recorded."""
-    from carlib.records import read_record
+    from carlib.experiment.record import load_records, the_one
 
-    file = ROOT / "data" / "results" / f"{TIMED}.json"
-    record = read_record(file) if file.exists() else None
+    record = the_one(load_records(ROOT / "data" / "results"), "benchmark", TIMED)
     if record is None or path.stem not in record.metrics:
         return text
     seconds, memory = record.metrics[path.stem], record.extra["memory_gib"][path.stem]
@@ -117,25 +119,51 @@ def readme() -> str:
     return fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
 
 
-def run(path: Path) -> tuple[float, float]:
-    """Execute a notebook and save it with outputs; seconds, and the most memory in GiB."""
+def copies_folder() -> Path | None:
+    """Where copies are executed on the data that CARLIB_DATA names; None for the drawn cars.
+
+    The folder is named after what the data are, so two data sets of one name have two.
+    """
+    data = os.environ.get("CARLIB_DATA") or "showroom"
+    if data == "showroom":
+        return None
+    from carlib.catalog import open_catalog
+    from carlib.paths import file_name, runs_root
+
+    folder, mark, words = data.partition("#") if not Path(data).exists() else (data, "", "")
+    if Path(folder).exists():  # kernels run in notebooks/, where a relative path is another
+        data = os.environ["CARLIB_DATA"] = f"{Path(folder).resolve()}{mark}{words}"
+    catalog = open_catalog(data).with_val()
+    return runs_root() / "notebooks" / file_name(catalog.name, catalog.fingerprint[:8])
+
+
+def run(path: Path, target: Path) -> tuple[float, float]:
+    """Execute a notebook and save it with outputs as `target`; seconds, and the most memory in GiB.
+
+    A copy is saved even where a cell fails, with the error in it; a committed notebook is not.
+    """
     from nbclient import NotebookClient
 
     held = []
     notebook = stamp(path)
-    limit = None if os.environ.get("CARLIB_DATA") else TIME_LIMIT
+    copied = target != path
     client = NotebookClient(
         notebook,
-        timeout=limit,
+        timeout=None if copied else TIME_LIMIT,
         kernel_name="python3",
         resources={"metadata": {"path": path.parent}},
         on_cell_executed=lambda **_: held.append(peak(client.km.provisioner.pid)),
     )
     started = time.perf_counter()
-    client.execute()
+    try:
+        client.execute()
+    except Exception:
+        if copied:
+            nbformat.write(notebook, target)
+        raise
     seconds = time.perf_counter() - started
     clean(notebook)
-    nbformat.write(notebook, path)
+    nbformat.write(notebook, target)
     return seconds, max(held)
 
 
@@ -165,37 +193,65 @@ def _is_noise(output: nbformat.NotebookNode) -> bool:
 
 def write_times(took: dict[str, tuple[float, float]]) -> None:
     """The record of how long the notebooks took on the drawn cars, and of their memory."""
-    from carlib.records import Record, command_line
+    from carlib.experiment.host import command_line
+    from carlib.experiment.record import Record
 
     seconds, memory = ({name: pair[part] for name, pair in took.items()} for part in (0, 1))
-    Record("benchmark", TIMED, {"catalog": "showroom"}, metrics=seconds,
-           extra={"memory_gib": memory}, command=command_line()).write()  # fmt: skip
+    Record(
+        kind="benchmark",
+        topic=TIMED,
+        data={"catalog": "showroom", "dataset": "showroom"},
+        metrics=seconds,
+        extra={"memory_gib": memory},
+        command=command_line(),
+    ).write()
+
+
+def execute() -> dict[str, tuple[float, float]]:
+    """Execute every notebook, or its copy, in order: seconds and GiB by name."""
+    took, folder = {}, copies_folder()
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"executing copies in {folder}", flush=True)
+    for path in notebooks():
+        took[path.stem] = run(path, path if folder is None else folder / path.name)
+        print("{}: {:.0f} s, {:.1f} GiB".format(path.name, *took[path.stem]), flush=True)
+    return took
+
+
+def stale() -> list[str]:
+    """What is not as a stamp would leave it, in words."""
+    found = [
+        f"{path.name}: badge, set-up cell, costs or a table of records is out of date"
+        for path in notebooks()
+        if stamp(path) != nbformat.read(path, as_version=4)
+    ]
+    if readme() != (ROOT / "README.md").read_text():
+        found.append("README.md: its list of notebooks is out of date")
+    return found
+
+
+def stamp_all() -> None:
+    """Stamp the notebooks and the README's list of them."""
+    for path in notebooks():
+        nbformat.write(stamp(path), path)
+    (ROOT / "README.md").write_text(readme())
 
 
 def main(command: str) -> int:
     """Do what the command says for every notebook; gives the exit code."""
-    if command == "time" and os.environ.get("CARLIB_DATA"):
+    if command == "check":
+        found = stale()
+        print("".join(f"{line}; run: tools/notebooks.py stamp\n" for line in found), end="")
+        return 1 if found else 0
+    if command == "time" and copies_folder() is not None:
         sys.exit("the record is of the drawn cars; unset CARLIB_DATA")
-    stale, took = 0, {}
-    for path in notebooks():
-        if command in ("run", "time"):
-            took[path.stem] = run(path)
-            print("{}: {:.0f} s, {:.1f} GiB".format(path.name, *took[path.stem]), flush=True)
-        elif command == "stamp":
-            nbformat.write(stamp(path), path)
-        elif command == "check" and stamp(path) != nbformat.read(path, as_version=4):
-            what = "badge, set-up cell, costs or a table of records is out of date"
-            print(f"{path.name}: {what}; run: tools/notebooks.py stamp")
-            stale = 1
+    took = execute() if command in ("run", "time") else {}
     if command == "time":
         write_times(took)
-        return main("stamp")
-    if command != "check":
-        (ROOT / "README.md").write_text(readme())
-    elif readme() != (ROOT / "README.md").read_text():
-        print("README.md: its list of notebooks is out of date; run: tools/notebooks.py stamp")
-        stale = 1
-    return stale
+    if command != "run" or copies_folder() is None:
+        stamp_all()
+    return 0
 
 
 if __name__ == "__main__":

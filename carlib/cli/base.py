@@ -13,7 +13,8 @@ from carlib.errors import CarlibError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from carlib.records import Checkpoint, Run
+    from carlib.experiment.checkpoint import Checkpoint
+    from carlib.experiment.run import Run
 
 
 EXTRAS = {"gradio": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
@@ -62,7 +63,8 @@ def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
 
     Without a path it is the published network.
     """
-    from carlib.records import PUBLISHED, Checkpoint, Run
+    from carlib.experiment.checkpoint import PUBLISHED, Checkpoint
+    from carlib.experiment.run import Run
 
     if path is None:
         return Checkpoint.load(PUBLISHED), None

@@ -46,7 +46,7 @@ def data_audit(
     else:
         _print_audit(catalog, found, csv)
     if record:
-        from carlib.records import audit_record
+        from carlib.audit import audit_record
 
         typer.echo(f"record: {audit_record(found, catalog).write()}", err=True)
     raise typer.Exit(1 if found.leaks else 0)

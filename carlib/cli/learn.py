@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from carlib.catalog import Catalog
-    from carlib.records import Checkpoint, Record, Run
+    from carlib.experiment.checkpoint import Checkpoint
+    from carlib.experiment.record import Record
+    from carlib.experiment.run import Run
+    from carlib.recipes import Recipe
 
 
 @app.command("train")
@@ -29,7 +32,9 @@ def train_command(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of a changed recipe, in run and record.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of a changed recipe; else it says what was changed.")
+    ] = "",
     on_laptop: Annotated[
         bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
     ] = False,
@@ -50,9 +55,10 @@ def train_command(
     from carlib.recipes import quick, recipe
     from carlib.training import load_or_train
 
-    chosen = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
-    chosen = chosen.but(**_changes(change or []))
-    chosen = chosen.but(name=name) if name else chosen
+    base = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
+    chosen = base.variant(**_changes(change or []))
+    if name:
+        chosen = _named(chosen, name, base)
     catalog = open_catalog(data).with_val()
     learned = catalog.select_classes(range(classes)) if classes else catalog
     for seed in range(chosen.seed, chosen.seed + seeds):
@@ -127,13 +133,13 @@ def compare_command(
 ) -> None:
     """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
     from carlib.catalog import open_catalog
+    from carlib.experiment.checkpoint import Checkpoint
     from carlib.recipes import RECIPES, recipe
-    from carlib.records import Checkpoint
 
     catalog = open_catalog(data).with_val()
     if what in RECIPES and not Path(what).exists():
         learned = catalog.select_classes(range(classes)) if classes else catalog
-        begun = Checkpoint.begin(recipe(what).but(name=f"{what}_untrained"), learned)
+        begun = Checkpoint.begin(recipe(what), learned)
         _compare(begun, catalog, None, as_json)
     else:
         checkpoint, run = opened(Path(what))
@@ -223,6 +229,19 @@ def _changes(settings: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             changes[field] = value
     return changes
+
+
+def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
+    """A changed recipe under a name that no other recipe has."""
+    from carlib.results import PLANNED
+
+    if changed.method == base.method:
+        raise RecipeError(
+            f"--name {name}: nothing of {base.name} was changed; add --set, or drop it"
+        )
+    if name in PLANNED:
+        raise RecipeError(f"--name {name}: is the name of another recipe; choose another")
+    return changed.but(name=name)
 
 
 def _to_stderr(words: str) -> None:

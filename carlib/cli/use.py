@@ -214,8 +214,8 @@ def publish_command(
 ) -> None:
     """Write a run's network as one small file with all that predicting needs, and its record."""
     from carlib.catalog import open_catalog
+    from carlib.experiment.checkpoint import PUBLISHED
     from carlib.predictor import publish
-    from carlib.records import PUBLISHED
 
     checkpoint, run = opened(run_path)
     path = out or PUBLISHED

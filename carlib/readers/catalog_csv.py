@@ -1,6 +1,6 @@
 """A catalog that was written by `Catalog.to_csv`: the file itself, or a folder holding catalog.csv.
 
-The JSON beside it gives name, root and class names; without it they follow from the rows.
+The JSON beside it gives name, root, class names and extras; without it they follow from the rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from carlib.catalog import COLUMNS, DTYPES, Catalog
+from carlib.catalog import COLUMNS, DTYPES, Catalog, Extras, recognized
 from carlib.errors import DataError
 from carlib.names import canonical_order
 from carlib.sources import PARQUET_MARK, FolderSource, ParquetSource
@@ -35,7 +35,9 @@ def read(root: Path) -> Catalog:
     source = ParquetSource(photos) if in_parquet else FolderSource(photos)
     name = about.get("name") or (file.parent.resolve().name if root.is_dir() else file.stem)
     try:
-        return Catalog(table, names, name, source)
+        told = about.get("extras")
+        extras = Extras.from_dict(told) if told is not None else recognized(names)
+        return Catalog(table, names, name, source, extras)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import scipy.io
 
-from carlib.catalog import Catalog, FolderSource
+from carlib.catalog import Catalog, Extras, FolderSource
 from carlib.errors import DataError
 from carlib.readers.pair_list import LEVELS
 from carlib.readers.pair_list import read_pairs as read_list
@@ -67,7 +67,9 @@ def read(root: Path, task: str = "") -> Catalog:
             f"{rows['photo'].iloc[0]}; unpack the photos of CompCars into this folder"
         )
     rows["path"] = [(photos / photo).relative_to(root).as_posix() for photo in rows["photo"]]
-    return _catalog(rows, base, root, f"compcars-{task.replace(' ', '_')}")
+    pairs = _pair_lists(base).relative_to(root).as_posix() if task == "verification" else ""
+    extras = Extras("compcars", pair_lists=pairs)
+    return _catalog(rows, base, root, f"compcars-{task.replace(' ', '_')}", extras)
 
 
 def read_pairs(root: Path, level: str) -> pd.DataFrame:
@@ -75,9 +77,7 @@ def read_pairs(root: Path, level: str) -> pd.DataFrame:
     base = _web(root)
     if level not in LEVELS or base is None:
         raise DataError(f"{root}: no pair list {level!r}; known: {', '.join(LEVELS)}")
-    pairs = read_list(
-        base / "train_test_split" / "verification" / f"verification_pairs_{level}.txt"
-    )
+    pairs = read_list(_pair_lists(base) / f"verification_pairs_{level}.txt")
     for side in ("a", "b"):
         paths = ((base / "image" / photo).relative_to(root).as_posix() for photo in pairs[side])
         pairs[side] = list(paths)
@@ -132,7 +132,7 @@ def _lists(base: Path, task: str) -> tuple[dict[str, list[str]], Path]:
         paired = [
             photo
             for level in LEVELS
-            if (file := folder / task / f"verification_pairs_{level}.txt").is_file()
+            if (file := _pair_lists(base) / f"verification_pairs_{level}.txt").is_file()
             for photo in read_list(file)[["a", "b"]].to_numpy().ravel()
         ]
         learned, held_out = _models_apart(_lines(folder / task / "verification_train.txt"))
@@ -141,6 +141,11 @@ def _lists(base: Path, task: str) -> tuple[dict[str, list[str]], Path]:
     number = PARTS.index(task) + 1
     files = {s: folder / "part" / f"{s}_part_{number}.txt" for s in ("train", "test")}
     return {split: _lines(file) for split, file in files.items()}, base / "part"
+
+
+def _pair_lists(base: Path) -> Path:
+    """The folder of the official lists of pairs."""
+    return base / "train_test_split" / "verification"
 
 
 def _models_apart(photos: list[str]) -> tuple[list[str], list[str]]:
@@ -200,7 +205,7 @@ def _label(file: Path) -> tuple:
     return viewpoint, max(x1 - 1, 0), max(y1 - 1, 0), x2, y2
 
 
-def _catalog(rows: pd.DataFrame, base: Path, root: Path, name: str) -> Catalog:
+def _catalog(rows: pd.DataFrame, base: Path, root: Path, name: str, extras: Extras) -> Catalog:
     """Rows with ids as a catalog: a class per model, in order of the ids."""
     misc = base / "misc"
     makes = _cells(misc / "make_model_name.mat", "make_names")
@@ -216,10 +221,12 @@ def _catalog(rows: pd.DataFrame, base: Path, root: Path, name: str) -> Catalog:
     if (misc / "attributes.txt").is_file():
         types = read_attributes(root)["type"]
         rows["body"] = rows["model_id"].map(types.to_dict()).astype("string")
-    return _classes(rows.drop(columns=["photo", "make_id"]), models, name, root)
+    return _classes(rows.drop(columns=["photo", "make_id"]), models, name, root, extras)
 
 
-def _classes(rows: pd.DataFrame, models: list[str], name: str, root: Path) -> Catalog:
+def _classes(
+    rows: pd.DataFrame, models: list[str], name: str, root: Path, extras: Extras
+) -> Catalog:
     """A catalog of rows with `make` and `model_id`: a class per model, in order of the ids."""
     first = rows.drop_duplicates("model_id").sort_values("model_id")
     ids = first["model_id"].to_list()
@@ -232,7 +239,8 @@ def _classes(rows: pd.DataFrame, models: list[str], name: str, root: Path) -> Ca
     rows["model"] = rows["model_id"].map(short)
     rows["label"] = rows["model_id"].map({n: place for place, n in enumerate(ids)})
     rows["class_name"] = [full[label] for label in rows["label"]]
-    return Catalog.from_rows(rows.drop(columns="model_id"), full, name, FolderSource(root))
+    rows = rows.drop(columns="model_id")
+    return Catalog.from_rows(rows, full, name, FolderSource(root), extras)
 
 
 def _cells(file: Path, key: str) -> list[str]:
@@ -275,4 +283,5 @@ def _read_surveillance(root: Path) -> Catalog:
     rows["viewpoint"] = "front"
     images = base / "image"
     rows["path"] = [(images / photo).relative_to(root).as_posix() for photo in rows["photo"]]
-    return _classes(rows.drop(columns="photo"), models, "compcars-surveillance", root)
+    rows = rows.drop(columns="photo")
+    return _classes(rows, models, "compcars-surveillance", root, Extras("compcars"))

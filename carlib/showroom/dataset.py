@@ -1,6 +1,6 @@
 """The showroom on disk: drawn once into the cache, opened as a catalog ever after.
 
-    <cache root>/showroom-<version>-<hash of the parameters>/
+    <cache root>/showroom-<version>-<hash of parameters and renderer>/
         photos/<name>.png   parts/<name>.png   catalog.csv   catalog.json
 
 A photo's name is a hash of what it shows, so the folder tells nothing about classes, and the same
@@ -9,6 +9,7 @@ photo has the same name in every variant of the data set.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import pandas as pd
 from filelock import FileLock
 
 import carlib
-from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.catalog import Catalog, Extras, FolderSource, open_catalog
 from carlib.errors import DataError
 from carlib.paths import cache_root
 from carlib.showroom.mesh import PARTS
@@ -36,8 +38,9 @@ from carlib.showroom.painter import Drawing
 from carlib.showroom.snapshots import draw_photo
 
 SHOWROOM_VERSION = "3"
-"""Part of the folder's name: a change here makes everyone draw the cars anew."""
+"""Part of every photo's name: a change here makes other photos of them all."""
 
+EXTRAS = Extras("showroom", part_masks="parts", publishable=True)
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 YEARS = {"photos_per_class": 160, "size": 224, "only": (4, 5)}
 """Variant "years": one car in both years, drawn larger, so that one can learn what differs."""
@@ -89,24 +92,36 @@ def open_showroom(
         raise DataError(f"the showroom has cars 0 to {len(CARS) - 1}, not {min(unknown)}")
     if only:
         params["only"] = sorted(only)
-    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:10]
+    told = json.dumps(params | {"renderer": _renderer()}, sort_keys=True)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     folder = cache_root() / f"showroom-{SHOWROOM_VERSION}-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _is_complete(folder):
             plan = photo_plan(photos_per_class, seed, long_tail)
             _build(folder, [photo for photo in plan if not only or photo[0] in only], size, seed)
-    catalog = open_catalog(folder)
+    catalog = replace(open_catalog(folder), extras=EXTRAS)
     return catalog.select_classes(only) if only else catalog
+
+
+@functools.cache
+def _renderer() -> str:
+    """Digest of the code that draws: other code may draw other cars, whatever its version says."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def part_mask(catalog: Catalog, row: int) -> np.ndarray:
     """Part ids (H, W) uint8 of photo `row` of a showroom catalog; `PARTS` names them."""
     path = str(catalog.table["path"].iloc[row])
-    file = catalog.root / "parts" / Path(path).name
+    if not catalog.has_part_masks:
+        raise DataError(f"{catalog.name} has no part masks; drawn cars have: showroom")
+    file = catalog.root / catalog.extras.part_masks / Path(path).name
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if file.is_file() else None
     if mask is None:
-        raise DataError(f"{path}: no part mask at {file}. Only photos of the showroom have one.")
+        raise DataError(f"{path}: no part mask at {file}. Delete the folder to draw it again.")
     return mask
 
 
@@ -189,7 +204,7 @@ def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int)
         rows = _draw_all(draft, plan, size, seed)
         source, names = FolderSource(draft), tuple(car.name for car in CARS)
         table = pd.DataFrame(rows).drop(columns="order")
-        Catalog(table, names, "showroom", source).to_csv(draft / "catalog.csv")
+        Catalog(table, names, "showroom", source, EXTRAS).to_csv(draft / "catalog.csv")
         if folder.exists():  # an incomplete one: deleted photos, or another program's
             shutil.rmtree(folder)
         draft.chmod(0o755)

@@ -1,0 +1,113 @@
+"""Weights with all that is needed to use them, in one safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carlib.catalog import Catalog
+from carlib.errors import RecipeError, RunError
+from carlib.experiment.network import make_network, statistics_of
+from carlib.files import load_tensors
+from carlib.models import BelowHead
+from carlib.recipes import Recipe, recipe_from_json
+
+PUBLISHED = Path(__file__).parents[1] / "data" / "cars196.safetensors"  # what everyone has
+UNTRAINED = "untrained"
+
+
+@dataclass
+class Checkpoint:
+    """A network and its recipe, class names and normalization."""
+
+    model: torch.nn.Module
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    hash: str
+    about: dict[str, Any] = field(default_factory=dict)
+    points: str = ""  # what photos are compared by: "" as trained, "features" or "whitened"
+
+    @classmethod
+    def load(cls, path: Path | str) -> Checkpoint:
+        """Rebuild the network of a checkpoint file, in eval mode on the CPU.
+
+        Raises `RunError` when the file is not a checkpoint or its weights do not fit its recipe.
+        """
+        path = Path(path)
+        path = path / "best.safetensors" if path.is_dir() else path
+        tensors, about = load_tensors(path)
+        missing = {"recipe", "class_names", "mean", "std"} - about.keys()
+        if missing:
+            raise RunError(f"{path}: holds no {', '.join(sorted(missing))}; not a checkpoint")
+        try:
+            recipe = recipe_from_json(about["recipe"])
+        except RecipeError as error:
+            raise RunError(f"{path}: its recipe is not one of this version ({error})") from None
+        names = tuple(about["class_names"])
+        model = make_network(recipe, len(names))
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise RunError(
+                f"{path}: weights do not fit model {recipe.model!r}; was the network edited since? "
+                f"({str(error).splitlines()[1].strip()})"
+            ) from None
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return cls(model.eval(), recipe, names, about["mean"], about["std"], digest, about)
+
+    @classmethod
+    def begin(cls, recipe: Recipe, catalog: Catalog) -> Checkpoint:
+        """The network of a recipe before any training: as pretrained, or random by the seed."""
+        mean, std = statistics_of(recipe)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            model = make_network(recipe, catalog.num_classes, begin=True).eval()
+        digest = hashlib.sha256()
+        for value in model.state_dict().values():
+            digest.update(value.contiguous().numpy().tobytes())
+        about = {"kept": UNTRAINED}
+        hashed = digest.hexdigest()[:16]
+        return cls(model, recipe, catalog.class_names, mean, std, hashed, about)
+
+    def below_head(self) -> Checkpoint:
+        """The same network compared by what lies below its last layer."""
+        return replace(
+            self, model=BelowHead(self.model), hash=f"{self.hash}-below", points="features"
+        )
+
+    def told(self) -> dict[str, Any]:
+        """What a record says of it: which weights these are, and which photos they learned.
+
+        `kept` is "best" or "last" of a run's epochs, "published", or "untrained"; `trained_on` is
+        the fingerprint of the catalog. Either is empty where the file does not say.
+        """
+        about = self.about
+        kept = "published" if "use" in about else about.get("kept", "")
+        trained_on = about.get("data", {}).get("fingerprint", "")
+        return {
+            "hash": self.hash,
+            "epoch": about.get("epoch"),
+            "kept": kept,
+            "trained_on": trained_on,
+        }
+
+    def check_classes(self, catalog: Catalog) -> None:
+        """Refuse a catalog of other classes, naming the first that differ."""
+        if self.class_names != catalog.class_names:
+            mine, theirs = set(self.class_names), set(catalog.class_names)
+            odd = sorted(mine ^ theirs)[:3] or ["the same names in another order"]
+            raise RunError(
+                f"checkpoint knows {len(mine)} classes, {catalog.name} has {len(theirs)}; "
+                f"they differ in: {', '.join(odd)}"
+            )
+
+    def learned_a_part(self, catalog: Catalog) -> bool:
+        """True where it learned the first classes of a catalog, but not all."""
+        known = len(self.class_names)
+        return known < catalog.num_classes and self.class_names == catalog.class_names[:known]

@@ -1,0 +1,171 @@
+"""One finished evaluation or benchmark as a JSON file under data/results.
+
+Tables, figures and the report read records and nothing else, and reading one needs no torch. What a
+record is about is its `identity`: which recipe, photos, split, weights and way of scoring. Its file
+name follows from that, and nothing is ever parsed back out of a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carlib.errors import RunError
+from carlib.experiment.host import commit, hardware, versions
+from carlib.files import write_atomically
+from carlib.paths import file_name, results_root
+from carlib.processes import is_main
+
+DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
+WEIGHTS = ("kept", "trained_on")  # what identifies the weights of a recipe
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one evaluation, study, audit or benchmark found."""
+
+    kind: str  # "evaluation", "benchmark", "audit" …
+    data: dict[str, Any]  # catalog name, fingerprint, split, split hash, number of photos
+    metrics: dict[str, Any]  # numbers; intervals as [low, high] under "<name>_interval"
+    topic: str = ""  # what of its kind: "search" among benchmarks, "unseen" classes of retrieval
+    scoring: dict[str, Any] = field(default_factory=dict)  # how: views, side of a photo, layer …
+    recipe: dict[str, Any] | None = None
+    recipe_hash: str = ""  # of the recipe with its seed, see `Recipe.hash`
+    method: str = ""  # of the recipe without its seed, see `Recipe.method`
+    checkpoint: dict[str, Any] | None = None  # as `Checkpoint.told` says
+    per_class: list[dict[str, Any]] | None = None
+    history: list[dict[str, float]] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, float] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=hardware)
+    versions: dict[str, str] = field(default_factory=versions)
+    commit: str = field(default_factory=commit)
+    command: str = ""
+    made: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    name: str = ""  # of the file without ending; follows from the rest where it is not given
+
+    def __post_init__(self) -> None:
+        if self.recipe is not None and not self.recipe_hash:
+            from carlib.recipes import hash_of  # of a record that is being made
+
+            object.__setattr__(self, "recipe_hash", hash_of(self.recipe))
+            object.__setattr__(self, "method", hash_of(self.recipe, without=("seed",)))
+        if not self.name:
+            object.__setattr__(self, "name", self._file_name())
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What this record is about; two records of equal identity are one thing, scored twice."""
+        weights = self.checkpoint or {}
+        return {
+            "kind": self.kind,
+            "topic": self.topic,
+            "scoring": plain(self.scoring),
+            "recipe": self.recipe_hash,
+            "weights": [weights.get(key, "") for key in WEIGHTS],
+            "data": [self.data.get(key, "") for key in DATA],
+        }
+
+    def _file_name(self) -> str:
+        """For people what it is about in words, and the digits that tell it from all others."""
+        recipe, weights = self.recipe or {}, self.checkpoint or {}
+        kept = weights.get("kept", "")
+        digits = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
+        how = ("" if kept in ("best", self.kind) else kept, self.scoring.get("points", ""))
+        seed = f"seed{recipe['seed']}" if "seed" in recipe and weights else ""
+        where = (self.data.get("catalog", ""), seed)
+        return file_name(self.kind, self.topic, recipe.get("name", ""), *how, *where, digits)
+
+    def write(self, folder: Path | None = None) -> Path:
+        """Write the record as JSON into the results folder and give its path.
+
+        Of several processes the main one writes. What was scored again takes the place of its
+        earlier record; `RunError` where the file holds the record of something else.
+        """
+        folder = folder or results_root()
+        path = folder / f"{self.name}.json"
+        try:
+            text = json.dumps(plain(asdict(self)), indent=1, allow_nan=False)
+        except ValueError:
+            raise RunError(
+                f"{self.name}: a value is not a finite number; see its metrics"
+            ) from None
+        if is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and (odd := self._differs_from(read_record(path))):
+                raise RunError(
+                    f"{path}: is the record of something else ({', '.join(odd)} differ); it stays. "
+                    f"Give this one another name"
+                )
+            write_atomically(path, text + "\n")
+        return path
+
+    def _differs_from(self, other: Record) -> list[str]:
+        mine, theirs = self.identity, other.identity
+        return [key for key in mine if mine[key] != theirs[key]]
+
+
+def load_records(folder: Path | None = None, kind: str | None = None) -> list[Record]:
+    """All records of a folder, by name; those of one kind if asked."""
+    records = [read_record(path) for path in sorted((folder or results_root()).glob("*.json"))]
+    return [r for r in records if kind is None or r.kind == kind]
+
+
+def read_record(path: Path) -> Record:
+    """One record; `RunError` names a file that is not one."""
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:  # no JSON, no text, no object of these fields
+        raise RunError(f"{path}: not a record ({error}); make it again") from None
+
+
+def the_one(
+    records: Sequence[Record], kind: str, topic: str = "", dataset: str | None = None
+) -> Record | None:
+    """The record of a kind and topic (of a data set, see `Catalog.extras`), None where none is.
+
+    Raises `RunError` where there are several, so that none is taken for another.
+    """
+    found = [
+        record
+        for record in records
+        if (record.kind, record.topic) == (kind, topic)
+        and dataset in (None, record.data.get("dataset"))
+    ]
+    if len(found) > 1:
+        names = " and ".join(record.name for record in found)
+        raise RunError(f"several records say the same: {names}; keep one of them")
+    return found[0] if found else None
+
+
+def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Path:
+    """Note that a test split was opened: one JSON line, appended, never rewritten."""
+    folder = folder or results_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "test_ledger.jsonl"
+    if is_main():
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(dict(entry))) + "\n")
+    return path
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it, numbers with six significant digits: enough for every table, and no noise in
+    the diffs.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value

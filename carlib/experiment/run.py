@@ -1,0 +1,109 @@
+"""The folder that one training leaves behind.
+
+`recipe.json`, `data.json` (which photos), `metrics.csv`, `best.safetensors`, `last.safetensors`,
+TensorBoard events, `finished.json` at the end, and `state.safetensors` while it can be resumed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carlib.catalog import Catalog
+from carlib.errors import RecipeError, RunError
+from carlib.files import write_atomically
+from carlib.paths import file_name, runs_root
+from carlib.recipes import Recipe, recipe_from_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a recipe on a catalog, and the folder that keeps what came of it."""
+
+    folder: Path
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, recipe: Recipe, catalog: Catalog, folder: Path | str | None = None) -> Run:
+        """The run folder that belongs to this recipe, seed and photos, whether it exists or not.
+
+        Its key holds the recipe's hash and the catalog's fingerprint, so other photos under the
+        same names, or one that was replaced, have a run of their own. A folder given by name that
+        already holds another recipe or other photos is refused.
+        """
+        data = trained_data(catalog)
+        key = hashlib.sha256(f"{recipe.hash}{data['fingerprint']}".encode()).hexdigest()[:8]
+        named = file_name(recipe.name, catalog.name, f"seed{recipe.seed}", key)
+        run = cls(Path(folder) if folder else runs_root() / named, recipe)
+        if run._text("recipe.json", recipe_from_json, recipe).hash != recipe.hash:
+            raise RunError(f"{run.folder}: holds another recipe; choose another folder")
+        if run._text("data.json", json.loads, data) != data:
+            raise RunError(
+                f"{run.folder}: was begun with another catalog or split, with other photos, or by "
+                f"a version that did not look at their bytes; choose another folder"
+            )
+        return run
+
+    def claim(self, catalog: Catalog) -> None:
+        """Say in the folder which recipe and catalog it belongs to; sweep after a killed run."""
+        for half_written in self.folder.glob("*.tmp"):
+            half_written.unlink()
+        write_atomically(self.folder / "recipe.json", self.recipe.to_json())
+        write_atomically(self.folder / "data.json", json.dumps(trained_data(catalog)))
+
+    def _text(self, name: str, parse: Callable[[str], Any], default: Any) -> Any:
+        """A parsed file of the folder, the default where there is none."""
+        path = self.folder / name
+        try:
+            return parse(path.read_text(encoding="utf-8")) if path.exists() else default
+        except (RecipeError, ValueError) as error:
+            raise RunError(f"{path}: {error}; delete the folder to train again") from None
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "finished.json").exists()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the training said when it finished: seconds, epochs, best epoch and metrics."""
+        path = self.folder / "finished.json"
+        if not path.exists():
+            raise RunError(f"{self.folder}: this run has not finished; train it first")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def write_history(self, rows: list[dict[str, float]]) -> None:
+        """Write `metrics.csv`, one row per epoch."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines = [columns, *([row.get(key, "") for key in columns] for row in rows)]
+        text = "\n".join(",".join(str(value) for value in line) for line in lines)
+        write_atomically(self.folder / "metrics.csv", text + "\n")
+
+    def history(self) -> list[dict[str, float]]:
+        """The rows of `metrics.csv`, empty values left out."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            raise RunError(f"{path}: no such file; this run has not ended an epoch yet")
+        with path.open() as file:
+            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def trained_data(catalog: Catalog) -> dict[str, str]:
+    """Which photos a run is about: the catalog's name, for people, and its fingerprint."""
+    return {"catalog": catalog.name, "fingerprint": catalog.fingerprint}
