@@ -414,6 +414,8 @@ class Catalog:
 def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalog:
     """Open a data set: "showroom" for the drawn cars, else a folder or file in any known layout.
 
+    A folder that is called showroom is opened as "./showroom".
+
     Words after "#" choose: a task where a data set has several, such as CompCars'
     `PATH#verification`, and what its classes are, such as `PATH#make` (see `Catalog.by`). Options
     go to the opener. Raises DataError that says what was looked for.
@@ -424,11 +426,6 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
     for word in (word for word in words if word not in TARGETS):
         options["task"] = word
     if name == "showroom":
-        if Path(name).exists():
-            raise DataError(
-                "showroom means the drawn cars, but a folder of that name is here too; write "
-                "./showroom for the folder, or call from another place for the drawn cars"
-            )
         from carlib.showroom import open_showroom
 
         catalog = open_showroom(**options)

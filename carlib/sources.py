@@ -6,6 +6,7 @@ A source is small and picklable, so that the workers of a DataLoader can each ha
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -43,10 +44,12 @@ class PhotoSource(Protocol):
 
 
 def file_stamp(path: Path | str) -> Stamp | None:
-    """The stamp of a file, None when there is none."""
+    """The stamp of a regular file, None when there is none."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
@@ -62,6 +65,8 @@ class FolderSource:
 
     def read(self, path: str) -> bytes:
         try:
+            if not stat.S_ISREG(os.stat(self.root / path).st_mode):  # a pipe would never end
+                raise PhotoError(f"{self.root / path}: no regular file; leave it out")
             return (self.root / path).read_bytes()
         except OSError as error:
             raise PhotoError(

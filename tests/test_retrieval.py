@@ -275,7 +275,7 @@ def test_a_plain_backbone_embeds_without_any_training(trained) -> None:
 def test_thumbnails_are_the_pixels_of_small_copies(trained) -> None:
     _, catalog = trained
     found = thumbnails(catalog, Framing(8))
-    assert found.vectors.shape == (len(catalog), 8 * 8 * 3) and found.network == "pixels-8"
+    assert found.vectors.shape == (len(catalog), 8 * 8 * 3) and found.network.startswith("pixels-")
     np.testing.assert_allclose(found.vectors.sum(1), 0, atol=1e-4)
     assert list(found.paths) == list(catalog.table["path"])
 
