@@ -379,6 +379,16 @@ def test_file_names_follow_from_what_a_record_is_about() -> None:
     assert replace(plain, name="", metrics={}, commit="x", command="y").name == plain.name
 
 
+def test_weights_of_unknown_origin_are_told_apart_by_their_hash() -> None:
+    """Of runs from before checkpoints said what they are, best and last look alike otherwise."""
+    told = {"epoch": 3, "kept": "", "trained_on": ""}
+    names = {
+        replace(fake_record(), name="", checkpoint=told | {"hash": digit * 16}).name
+        for digit in "ab"
+    }
+    assert len(names) == 2
+
+
 def test_runs_of_two_recipes_are_never_averaged() -> None:
     long, short = recipe("scratch_cpu"), recipe("scratch_cpu").but(epochs=1, seed=1)
     one = replace(

@@ -24,7 +24,8 @@ from carlib.paths import file_name, results_root
 from carlib.processes import is_main
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
-WEIGHTS = ("kept", "trained_on")  # what identifies the weights of a recipe
+# What identifies the weights of a recipe: trained again on these photos, they are the same thing.
+WEIGHTS = ("kept", "trained_on")
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,16 @@ class Record:
     @property
     def identity(self) -> dict[str, Any]:
         """What this record is about; two records of equal identity are one thing, scored twice."""
-        weights = self.checkpoint or {}
+        told = self.checkpoint or {}
+        weights = [told.get(key, "") for key in WEIGHTS]
+        if told and not told.get("trained_on"):  # nothing else says which weights these are
+            weights.append(told["hash"])
         return {
             "kind": self.kind,
             "topic": self.topic,
             "scoring": plain(self.scoring),
             "recipe": self.recipe_hash,
-            "weights": [weights.get(key, "") for key in WEIGHTS],
+            "weights": weights,
             "data": [self.data.get(key, "") for key in DATA],
         }
 
