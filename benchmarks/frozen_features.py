@@ -13,21 +13,23 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from carlib.catalog import Catalog, open_catalog
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
 from carlib.experiment.host import command_line
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
+from carlib.experiment.registry import get_recipe
 from carlib.experiment.run import Run
-from carlib.recipes import Recipe, recipe
-from carlib.training import train
+from carlib.training.loop import train
 
 AIM = 10.0  # times as fast
 
 
-def compare(catalog: Catalog, chosen: Recipe) -> Record:
+def compare(catalog: Catalog, recipe: Recipe) -> Record:
     """Train both ways; the record is not written yet."""
     with tempfile.TemporaryDirectory() as name:
         ways: dict[str, Run] = {
-            way: train(chosen, catalog, Path(name) / way, progress=False, reuse_features=once)
+            way: train(recipe, catalog, Path(name) / way, progress=False, reuse_features=once)
             for way, once in (("every epoch", False), ("once", True))
         }
         seconds = {way: run.summary["seconds"] for way, run in ways.items()}
@@ -43,8 +45,8 @@ def compare(catalog: Catalog, chosen: Recipe) -> Record:
             "val loss difference": abs(losses["every epoch"] - losses["once"]),
             "val accuracy difference": abs(best["every epoch"] - best["once"]),
         },
-        recipe=vars(chosen),
-        extra={"aim": AIM, "epochs": chosen.epochs, "val_loss": losses, "val_accuracy": best},
+        recipe=vars(recipe),
+        extra={"aim": AIM, "epochs": recipe.epochs, "val_loss": losses, "val_accuracy": best},
         timing={way.replace(" ", "_") + "_seconds": value for way, value in seconds.items()},
         command=command_line(),
     )  # fmt: skip
@@ -67,9 +69,9 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--per-class", type=int, default=2, help="train photos of every class")
     options = parser.parse_args(arguments)
-    chosen = recipe(options.recipe, epochs=options.epochs)
-    chosen = chosen.but(size=options.size) if options.size else chosen
-    record = compare(limited(open_catalog(options.data), options.per_class), chosen)
+    recipe = get_recipe(options.recipe, epochs=options.epochs)
+    recipe = recipe.but(size=options.size) if options.size else recipe
+    record = compare(limited(open_catalog(options.data), options.per_class), recipe)
     for name, value in record.metrics.items():
         print(f"{name}: {value:.3g}")
     print(record.write())

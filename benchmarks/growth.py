@@ -23,10 +23,10 @@ from pathlib import Path
 from common import tell
 from training_loop import as_class_folders, limited
 
-from carlib.catalog import open_catalog
+from carlib.data.opening import open_catalog
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
-from carlib.recipes import quick, recipe
+from carlib.experiment.registry import get_recipe, quick
 from carlib.timing import memory
 
 TIMES = (1, 4, 16)
@@ -45,12 +45,12 @@ def repeated(folder: Path, target: Path, times: int, classes: bool) -> None:
 
 def one_size(data: Path, recipe_name: str) -> dict[str, float]:
     """Seconds of every step on the photos of a folder, and the most memory in GiB."""
-    from carlib.evaluation import evaluate
+    from carlib.data.store import PhotoStore
+    from carlib.evaluation.evaluate import evaluate
     from carlib.experiment.checkpoint import Checkpoint
-    from carlib.photos import PhotoStore
-    from carlib.training import train
+    from carlib.training.loop import train
 
-    chosen = quick(recipe(recipe_name), epochs=1)
+    recipe = quick(get_recipe(recipe_name), epochs=1)
     moments, held = [time.perf_counter()], [memory()]
 
     def step_done() -> None:
@@ -59,10 +59,10 @@ def one_size(data: Path, recipe_name: str) -> dict[str, float]:
 
     catalog = open_catalog(str(data))
     step_done()
-    PhotoStore.open(catalog, chosen.framing, progress=False)
+    PhotoStore.open(catalog, recipe.framing, progress=False)
     step_done()
     with tempfile.TemporaryDirectory() as folder:
-        run = train(chosen, catalog, Path(folder) / "run", progress=False)
+        run = train(recipe, catalog, Path(folder) / "run", progress=False)
         step_done()
         evaluate(Checkpoint.load(run.last), catalog, "val", run)
         step_done()
@@ -100,7 +100,7 @@ def measure(data: str, recipe_name: str, photos: int) -> Record:
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint,
               "photos": len(catalog.table)},
         metrics=metrics,
-        recipe=vars(quick(recipe(recipe_name), epochs=1)),
+        recipe=vars(quick(get_recipe(recipe_name), epochs=1)),
         extra={"rows": rows, "times": TIMES},
         command=command_line(),
     )  # fmt: skip

@@ -15,12 +15,14 @@ from functools import partial
 import numpy as np
 from common import tell
 
-from carlib.catalog import open_catalog
+from carlib.data.opening import open_catalog
+from carlib.evaluation.scorer import Scorer
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
-from carlib.explain import METHODS, Viewer, heat_maps, see
-from carlib.recipes import recipe
+from carlib.experiment.registry import get_recipe
+from carlib.explain.maps import METHODS, heat_maps
+from carlib.explain.scored_images import see
 from carlib.timing import medians, taking_turns
 
 AIM = {"Grad-CAM": 60.0}  # seconds
@@ -34,10 +36,10 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     catalog = open_catalog(options.data).with_val()
-    checkpoint = Checkpoint.begin(recipe(options.recipe), catalog)
-    viewer, seen = Viewer(checkpoint), see(checkpoint, catalog, "val", options.photos)
+    checkpoint = Checkpoint.begin(get_recipe(options.recipe), catalog)
+    scorer, seen = Scorer.of(checkpoint), see(checkpoint, catalog, "val", options.photos)
     calls = {
-        name: partial(heat_maps, viewer, seen.photos, seen.answers, name)
+        name: partial(heat_maps, scorer, seen.photos, seen.answers, name)
         for name in METHODS
         if name != "Score-CAM"
     }
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> Record:
     whole, single = calls["Grad-CAM"](), []
     for number in range(min(8, len(seen))):
         one = seen.select([number])
-        single.append(heat_maps(viewer, one.photos, one.answers))
+        single.append(heat_maps(scorer, one.photos, one.answers))
     apart = float(np.abs(np.concatenate(single) - whole[: len(single)]).max())
     record = Record(
         kind="benchmark",

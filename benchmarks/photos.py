@@ -24,24 +24,28 @@ from common import tell
 from PIL import Image
 from training_loop import limited, usual_transforms
 
-from carlib.augment import cpu_pipeline, gpu_pipeline, preset
-from carlib.catalog import Catalog, boxes_of, open_catalog
+from carlib.data.catalog import Catalog
+from carlib.data.images import decode_photo
+from carlib.data.opening import open_catalog
+from carlib.data.store import PhotoStore
+from carlib.data.table import boxes_of
+from carlib.data.transforms import cpu_pipeline, gpu_pipeline, preset
 from carlib.experiment.host import command_line
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
-from carlib.photos import PhotoStore, decode_photo
-from carlib.recipes import Recipe, recipe
+from carlib.experiment.registry import get_recipe
 from carlib.timing import medians, ratios, taking_turns
 
 AIMS = {"store / decode": 10.0, "albumentations / torchvision": 1.5}
 COMPARED = (("store", "decode"), ("albumentations", "torchvision"), ("kornia", "albumentations"))
 
 
-def ways_of(store: PhotoStore, positions: np.ndarray, chosen: Recipe) -> dict:
+def ways_of(store: PhotoStore, positions: np.ndarray, recipe: Recipe) -> dict:
     """Calls that bring the photos at some positions of the store to the network's door."""
     paths = store.catalog.table["path"].iloc[store.rows[positions]].tolist()
     boxes = boxes_of(store.catalog.table)[store.rows[positions]]
-    pipeline = cpu_pipeline(preset(chosen.augment), chosen.size)
-    usual = usual_transforms(chosen)
+    pipeline = cpu_pipeline(preset(recipe.augment), recipe.size)
+    usual = usual_transforms(recipe)
 
     def decode():
         for path, box in zip(paths, boxes, strict=True):
@@ -59,11 +63,11 @@ def ways_of(store: PhotoStore, positions: np.ndarray, chosen: Recipe) -> dict:
         "torchvision": torchvision,
     }
     if torch.cuda.is_available():
-        augment = gpu_pipeline(preset(chosen.augment), chosen.size).cuda()
+        augment = gpu_pipeline(preset(recipe.augment), recipe.size).cuda()
         whole = torch.from_numpy(store.pixels[positions]).cuda().permute(0, 3, 1, 2).float() / 255
 
         def kornia():
-            for part in whole.split(chosen.batch_size):
+            for part in whole.split(recipe.batch_size):
                 augment(part)
             torch.cuda.synchronize()
 
@@ -71,26 +75,26 @@ def ways_of(store: PhotoStore, positions: np.ndarray, chosen: Recipe) -> dict:
     return ways
 
 
-def measure(catalog: Catalog, chosen: Recipe, rounds: int) -> Record:
+def measure(catalog: Catalog, recipe: Recipe, rounds: int) -> Record:
     """Photos per second of every way, and of building the store; the record is not written yet."""
     started = time.perf_counter()
-    store = PhotoStore.open(catalog, chosen.framing, progress=False)
+    store = PhotoStore.open(catalog, recipe.framing, progress=False)
     opened = time.perf_counter() - started
     positions = store.positions("train")
-    seconds = taking_turns(ways_of(store, positions, chosen), rounds)
+    seconds = taking_turns(ways_of(store, positions, recipe), rounds)
     metrics = {f"{name} photos/s": len(positions) / s for name, s in medians(seconds).items()}
-    found = {}
+    compared = {}
     for ours, theirs in COMPARED:
         if ours in seconds:
-            found |= ratios({name: seconds[name] for name in (ours, theirs)}, ours)
+            compared |= ratios({name: seconds[name] for name in (ours, theirs)}, ours)
     return Record(
         kind="benchmark",
         topic="photos",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
               "photos": len(positions)},
-        metrics=metrics | medians(found),
-        recipe=vars(chosen),
-        extra={"rounds": rounds, "seconds": seconds, "ratios": found, "aims": AIMS,
+        metrics=metrics | medians(compared),
+        recipe=vars(recipe),
+        extra={"rounds": rounds, "seconds": seconds, "ratios": compared, "aims": AIMS,
                "threads": torch.get_num_threads()},
         timing={"open_store_seconds": opened},
         command=command_line(),
@@ -105,7 +109,7 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     catalog = limited(open_catalog(options.data), options.photos)
-    record = measure(catalog, recipe(options.recipe), options.rounds)
+    record = measure(catalog, get_recipe(options.recipe), options.rounds)
     return tell(record)
 
 

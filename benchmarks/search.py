@@ -21,14 +21,14 @@ import pandas as pd
 from common import tell
 from sklearn.neighbors import NearestNeighbors
 
-from carlib.catalog import open_catalog
-from carlib.embeddings import Embeddings, Whitening, embed, scaled
+from carlib.data.opening import open_catalog
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
-from carlib.gallery import KINDS, Gallery
-from carlib.recipes import recipe
-from carlib.retrieval import neighbors
+from carlib.experiment.registry import get_recipe
+from carlib.retrieval.embeddings import Embeddings, Whitening, embed, scaled
+from carlib.retrieval.gallery import KINDS, Gallery
+from carlib.retrieval.knn import neighbors
 from carlib.timing import medians, memory, ratios, taking_turns
 
 AIMS = {"times scikit-learn": 4.0, "times exact": 20.0, "recall at 10": 0.9}
@@ -42,13 +42,13 @@ def against_scikit_learn(points: np.ndarray, rounds: int) -> dict[str, float]:
         "faiss": lambda: neighbors(points, points, K, "euclidean"),
         "scikit-learn": lambda: theirs.kneighbors(points),
     }
-    found = taking_turns(ways, rounds)
+    seconds = taking_turns(ways, rounds)
     # Compared by distance, because photos that are copies are equally near in any order.
     ours, brute = neighbors(points, points, K, "euclidean")[0], theirs.kneighbors(points)[0]
     scale = float(np.median(brute[:, -1]))
     return {
-        "times scikit-learn": statistics.median(*ratios(found, "faiss").values()),
-        "faiss seconds": medians(found)["faiss"],
+        "times scikit-learn": statistics.median(*ratios(seconds, "faiss").values()),
+        "faiss seconds": medians(seconds)["faiss"],
         "largest difference": float(np.abs(ours - brute)[:, 1:].max() / scale),
     }
 
@@ -79,9 +79,9 @@ def large(points: np.ndarray, count: int, rounds: int) -> list[dict[str, object]
         built, held = time.perf_counter() - started, memory() - before
         search = partial(made.index.search, queries, K)
         seconds = medians(taking_turns({kind: search}, rounds))[kind]
-        found = made.index.search(queries, K)[1]
-        truth, exact = (found, seconds) if truth is None else (truth, exact)
-        hits = [len(set(a) & set(b)) / K for a, b in zip(found, truth, strict=True)]
+        nearest = made.index.search(queries, K)[1]
+        truth, exact = (nearest, seconds) if truth is None else (truth, exact)
+        hits = [len(set(a) & set(b)) / K for a, b in zip(nearest, truth, strict=True)]
         rows.append(
             {"index": kind, "recall at 10": float(np.mean(hits)), "times exact": exact / seconds,
              "ms per query": 1000 * seconds / QUERIES, "build seconds": built,
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     catalog = open_catalog(options.data).with_val()
-    checkpoint = Checkpoint.begin(recipe(options.recipe), catalog)
+    checkpoint = Checkpoint.begin(get_recipe(options.recipe), catalog)
     points = embed(checkpoint, catalog).vectors
     metrics = against_scikit_learn(points, options.rounds)
     axes = Whitening.fit(points, min(DIMS, len(points) - 1))

@@ -15,9 +15,10 @@ import time
 
 import cv2
 
+from carlib.data.drawn import SHOWROOM_VERSION
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
-from carlib.showroom import CARS, SHOWROOM_VERSION, draw_photo
+from carlib.showroom import CARS, draw_photo
 
 SIZES = (64, 128, 224)
 ROUNDS = 5
@@ -37,9 +38,9 @@ def measure(photos: int) -> Record:
     cv2.setNumThreads(1)
     for label in range(len(CARS)):
         draw_photo(label, 0, size=min(SIZES))
-    found = [{size: rates(size, photos) for size in SIZES} for _ in range(ROUNDS)]
-    cpu = {f"{size} px": [one[size][0] for one in found] for size in SIZES}
-    wall = {f"{size} px": [one[size][1] for one in found] for size in SIZES}
+    rounds = [{size: rates(size, photos) for size in SIZES} for _ in range(ROUNDS)]
+    cpu = {f"{size} px": [one[size][0] for one in rounds] for size in SIZES}
+    wall = {f"{size} px": [one[size][1] for one in rounds] for size in SIZES}
     return Record(
         kind="benchmark",
         topic="showroom_rate",

@@ -24,7 +24,7 @@ WAYS = {
     "import carlib": ["-c", "import carlib"],
     "carlib --help": ["-m", "carlib", "--help"],
     "import torch": ["-c", "import torch"],
-    "import carlib.training": ["-c", "import carlib.training"],
+    "import carlib.training": ["-c", "import carlib.training.loop"],
 }
 
 

@@ -26,15 +26,20 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from carlib.augment import preset
-from carlib.catalog import Catalog, FolderSource, open_catalog
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
+from carlib.data.sources import FolderSource
+from carlib.data.transforms import preset
 from carlib.experiment.host import command_line
 from carlib.experiment.network import make_network
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
-from carlib.experiment.run import Run
-from carlib.recipes import Recipe, recipe
+from carlib.experiment.registry import get_recipe
 from carlib.timing import medians, ratios, taking_turns
-from carlib.training import Trainer, make_accelerator, make_optimizer
+from carlib.training.epoch import train_one_epoch
+from carlib.training.optimizer import make_optimizer
+from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
+from carlib.training.state import TrainState
 
 AIMS = {"carlib / random": {"cpu": 0.9, "gpu": 0.95}, "carlib / folder": {"cpu": 1.5, "gpu": 1.5},
         "carlib / timm": {"cpu": 1.5, "gpu": 1.5}}  # fmt: skip
@@ -43,14 +48,14 @@ AIMS = {"carlib / random": {"cpu": 0.9, "gpu": 0.95}, "carlib / folder": {"cpu":
 class BareLoop:
     """Forward, backward, clip, step, average: the least that trains this recipe."""
 
-    def __init__(self, chosen: Recipe, num_classes: int, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, num_classes: int, device: torch.device) -> None:
         from timm.utils import ModelEmaV3
 
-        self.recipe, self.device = chosen, device
-        model = make_network(chosen, num_classes).to(device, memory_format=torch.channels_last)
-        self.model, self.optimizer = model.train(), make_optimizer(chosen, model)
-        self.ema = ModelEmaV3(model, decay=chosen.ema) if chosen.ema else None
-        self.loss = torch.nn.CrossEntropyLoss(label_smoothing=chosen.smoothing)
+        self.recipe, self.device = recipe, device
+        model = make_network(recipe, num_classes).to(device, memory_format=torch.channels_last)
+        self.model, self.optimizer = model.train(), make_optimizer(recipe, model)
+        self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
+        self.loss = torch.nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         self.autocast = torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext()
 
@@ -73,50 +78,53 @@ class BareLoop:
         return seen
 
 
-def carlib_epochs(trainer: Trainer) -> Callable[[], int]:
+def carlib_epochs(parts: Parts) -> Callable[[], int]:
     """One epoch of our own loop per call; gives the number of photos."""
 
+    state = TrainState()
+
     def epoch() -> int:
-        trainer._train_epoch(0, profile=False)
-        return len(trainer.batches) * trainer.batches.batch_size
+        state.epoch = 0
+        train_one_epoch(parts, state)
+        return len(parts.batches) * parts.batches.batch_size
 
     return epoch
 
 
-def random_epochs(chosen: Recipe, catalog: Catalog, device: torch.device, steps: int):
+def random_epochs(recipe: Recipe, catalog: Catalog, device: torch.device, steps: int):
     """Epochs of as many steps on one random batch on the device."""
-    loop = BareLoop(chosen, catalog.num_classes, device)
-    channels = 1 if chosen.grayscale else 3
-    shape = (chosen.batch_size, channels, chosen.size, chosen.size)
+    loop = BareLoop(recipe, catalog.num_classes, device)
+    channels = 1 if recipe.grayscale else 3
+    shape = (recipe.batch_size, channels, recipe.size, recipe.size)
     photos = torch.randn(shape, device=device).to(memory_format=torch.channels_last)
-    labels = torch.randint(catalog.num_classes, (chosen.batch_size,), device=device)
+    labels = torch.randint(catalog.num_classes, (recipe.batch_size,), device=device)
     return lambda: loop.epoch((photos, labels) for _ in range(steps))
 
 
 def folder_epochs(
-    chosen: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path
+    recipe: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path
 ):
     """Epochs of torchvision's ImageFolder and transforms over the same photos."""
     as_class_folders(catalog.select("train"), folder)
     loader = DataLoader(
-        datasets.ImageFolder(str(folder), usual_transforms(chosen)),
-        chosen.batch_size,
+        datasets.ImageFolder(str(folder), usual_transforms(recipe)),
+        recipe.batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
     )
-    loop = BareLoop(chosen, catalog.num_classes, device)
+    loop = BareLoop(recipe, catalog.num_classes, device)
     return lambda: loop.epoch(iter(loader))
 
 
-def usual_transforms(chosen: Recipe) -> transforms.Compose:
+def usual_transforms(recipe: Recipe) -> transforms.Compose:
     """What a recipe's preset is in torchvision's transforms."""
-    wanted = preset(chosen.augment)
-    steps: list = [transforms.Resize((chosen.size, chosen.size))]
+    wanted = preset(recipe.augment)
+    steps: list = [transforms.Resize((recipe.size, recipe.size))]
     if wanted.crop != (1.0, 1.0):
-        steps = [transforms.RandomResizedCrop(chosen.size, wanted.crop)]
+        steps = [transforms.RandomResizedCrop(recipe.size, wanted.crop)]
     steps.append(transforms.RandomHorizontalFlip(wanted.flip))
     if wanted.moves:
         scale = (1 - wanted.zoom, 1 + wanted.zoom)
@@ -131,11 +139,11 @@ def usual_transforms(chosen: Recipe) -> transforms.Compose:
         steps.append(transforms.RandomApply([jitter], wanted.color))
     if wanted.blur:
         steps.append(transforms.RandomApply([transforms.GaussianBlur(3)], wanted.blur))
-    if chosen.grayscale:
+    if recipe.grayscale:
         steps.append(transforms.Grayscale())
     elif wanted.gray:
         steps.append(transforms.RandomGrayscale(wanted.gray))
-    channels = 1 if chosen.grayscale else 3
+    channels = 1 if recipe.grayscale else 3
     steps += [transforms.ToTensor(), transforms.Normalize([0.5] * channels, [0.25] * channels)]
     if wanted.erasing:
         steps.append(transforms.RandomErasing(wanted.erasing, (0.02, 0.2)))
@@ -153,19 +161,19 @@ def as_class_folders(catalog: Catalog, folder: Path) -> None:
             target.write_bytes(catalog.source.read(path))
 
 
-def timm_epochs(chosen: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path):
+def timm_epochs(recipe: Recipe, catalog: Catalog, device: torch.device, workers: int, folder: Path):
     """Epochs of what timm's training script does: its data set, transforms, loader and prefetcher.
 
     The script's loop itself is forward, backward, clip, step and average, as ours is bare.
     """
     from timm.data import create_dataset, create_loader
 
-    wanted, gray = preset(chosen.augment), chosen.grayscale
-    shape = (1 if gray else 3, chosen.size, chosen.size)
+    wanted, gray = preset(recipe.augment), recipe.grayscale
+    shape = (1 if gray else 3, recipe.size, recipe.size)
     loader = create_loader(
         create_dataset("", str(folder), input_img_mode="L" if gray else "RGB"),
         shape,
-        chosen.batch_size,
+        recipe.batch_size,
         is_training=True,
         use_prefetcher=device.type == "cuda",
         scale=wanted.crop,
@@ -177,7 +185,7 @@ def timm_epochs(chosen: Recipe, catalog: Catalog, device: torch.device, workers:
         num_workers=workers,
         device=device,
     )
-    loop = BareLoop(chosen, catalog.num_classes, device)
+    loop = BareLoop(recipe, catalog.num_classes, device)
     return lambda: loop.epoch(iter(loader))
 
 
@@ -202,25 +210,26 @@ def limited(catalog: Catalog, photos: int) -> Catalog:
     return catalog.select(train | ((table["split"] == "val") & (place < 1)))
 
 
-def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int | None) -> Record:
+def compare(catalog: Catalog, recipe: Recipe, rounds: int, workers: int | None) -> Record:
     """Run the loops in turn; the record is not written yet."""
     with tempfile.TemporaryDirectory() as name:
-        accelerator = make_accelerator(chosen)
+        accelerator = make_accelerator(recipe)
         device = accelerator.device
-        trainer = Trainer(Run(Path(name) / "run", chosen), catalog, accelerator, workers=workers)
-        steps = len(trainer.batches)
+        parts = make_parts(recipe, catalog, accelerator)
+        open_loader(parts, workers)
+        steps = len(parts.batches)
         folder, theirs = Path(name) / "photos", 2 if workers is None else workers
         loops = {
-            "carlib": carlib_epochs(trainer),
-            "random": random_epochs(chosen, catalog, device, steps),
-            "folder": folder_epochs(chosen, catalog, device, theirs, folder),
-            "timm": timm_epochs(chosen, catalog, device, theirs, folder),
+            "carlib": carlib_epochs(parts),
+            "random": random_epochs(recipe, catalog, device, steps),
+            "folder": folder_epochs(recipe, catalog, device, theirs, folder),
+            "timm": timm_epochs(recipe, catalog, device, theirs, folder),
         }
         calls = {name: finished(epoch, device) for name, epoch in loops.items()}
         photos = {name: call() for name, call in calls.items()}  # warmed up, and counted
         seconds = taking_turns(calls, rounds, warm_up=0)
-    per_photo = {name: [s / photos[name] for s in found] for name, found in seconds.items()}
-    found = {name: [1 / value for value in values] for name, values in per_photo.items()}
+    per_photo = {name: [s / photos[name] for s in spent] for name, spent in seconds.items()}
+    rates = {name: [1 / value for value in values] for name, values in per_photo.items()}
     compared = ratios(per_photo, "carlib")
     kind = "gpu" if device.type == "cuda" else "cpu"
     return Record(
@@ -228,11 +237,11 @@ def compare(catalog: Catalog, chosen: Recipe, rounds: int, workers: int | None) 
         topic="training_loop",
         scoring={"device": kind},
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "split": "train",
-              "photos": len(trainer.used)},
-        metrics={f"{name}_photos_per_second": value for name, value in medians(found).items()}
+              "photos": len(parts.train)},
+        metrics={f"{name}_photos_per_second": value for name, value in medians(rates).items()}
         | medians(compared),
-        recipe=vars(chosen),
-        extra={"rounds": rounds, "steps": steps, "workers": workers, "rates": found,
+        recipe=vars(recipe),
+        extra={"rounds": rounds, "steps": steps, "workers": workers, "rates": rates,
                "ratios": compared, "aims": {k: v[kind] for k, v in AIMS.items()},
                "threads": torch.get_num_threads()},
         command=command_line(),
@@ -263,12 +272,12 @@ def main(arguments: list[str] | None = None) -> Record:
     )
     options = parser.parse_args(arguments)
     changes = {"size": options.size, "batch_size": options.batch_size}
-    chosen = recipe(options.recipe, start_size=0, **{k: v for k, v in changes.items() if v})
+    recipe = get_recipe(options.recipe, start_size=0, **{k: v for k, v in changes.items() if v})
     if options.size:
-        chosen = chosen.but(eval_size=0, store_size=options.size * 4 // 3)
+        recipe = recipe.but(eval_size=0, store_size=options.size * 4 // 3)
     catalog = limited(open_catalog(options.data), options.photos)
-    chosen = chosen.but(batch_size=min(chosen.batch_size, catalog.split_sizes["train"]))
-    record = compare(catalog, chosen, options.rounds, options.workers)
+    recipe = recipe.but(batch_size=min(recipe.batch_size, catalog.split_sizes["train"]))
+    record = compare(catalog, recipe, options.rounds, options.workers)
     show(record)
     print(record.write())
     return record

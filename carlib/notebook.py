@@ -14,33 +14,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from carlib.catalog import Catalog, open_catalog
-from carlib.evaluation import evaluate, logits_of
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
+from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import hardware, versions
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, load_records
-from carlib.models import count_flops
+from carlib.experiment.registry import get_recipe, quick
+from carlib.models.networks import count_flops
 from carlib.paths import runs_root
-from carlib.recipes import Recipe, quick, recipe
-from carlib.results import (
-    STANFORD,
-    Row,
-    comparable,
-    evaluations,
-    map_rows,
-    retrieval_rows,
-    row,
-    shown_name,
-    verification_rows,
-)
-from carlib.training import load_or_train
-
-SHOWN = {  # columns of a study that a table has room for
-    "imbalance": ("factor", "objective", "balanced_accuracy", "balanced_accuracy_sd",
-                  "head_accuracy", "medium_accuracy", "tail_accuracy"),
-    "unknown": ("score", "auroc", "auroc_interval", "fpr95"),
-    "leak": ("divided", "learner", "accuracy", "accuracy_sd", "known"),
-}  # fmt: skip
+from carlib.report.tables import answer
+from carlib.training.loop import load_or_train
 
 
 @dataclass(frozen=True)
@@ -68,10 +53,10 @@ class Setup:
 
         What was changed is a variant with a name of its own, see `Recipe.variant`.
         """
-        chosen = recipe(name, seed=self.seed)
+        recipe = get_recipe(name, seed=self.seed)
         if self.full:
-            return chosen.variant(**changes)
-        return quick(chosen).variant(**(dict(cut or {}) | changes))
+            return recipe.variant(**changes)
+        return quick(recipe).variant(**(dict(cut or {}) | changes))
 
     def keep(self, record: Record) -> Record:
         """Write the record among the runs when it was made on real photos; the drawn ones change
@@ -111,13 +96,13 @@ class Experiments:
         self, name: str, title: str, cut: Mapping[str, object] | None = None, **changes: object
     ) -> Checkpoint:
         """Train or load a recipe (see `Setup.recipe`) and score it on val, under a title."""
-        chosen = self.here.recipe(name, cut, **changes)
-        checkpoint, run = load_or_train(chosen, self.catalog, progress=False)
+        recipe = self.here.recipe(name, cut, **changes)
+        checkpoint, run = load_or_train(recipe, self.catalog, progress=False)
         record = self.here.keep(evaluate(checkpoint, self.catalog, "val", run))
         self.records[title] = record
         self.logits[title] = logits_of(checkpoint, self.catalog, "val", progress=False)[0]
         self.flops[title] = count_flops(
-            checkpoint.model, chosen.scored_size, 1 if chosen.grayscale else 3
+            checkpoint.model, recipe.scored_size, 1 if recipe.grayscale else 3
         )
         seconds = run.summary["seconds"]
         print(f"{title}: accuracy {record.metrics['accuracy']:.3f}, {seconds:.0f} s")
@@ -143,105 +128,10 @@ class Experiments:
         return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def full_scale(*names: str, weights: str | None = None) -> pd.DataFrame:
-    """Committed val scores on Stanford Cars as a table, a row per recipe, its seeds averaged.
+def full_scale(question: str, *names: str) -> pd.DataFrame:
+    """What committed records of real photos answer to a question of `carlib.report.tables`.
 
-    Names select recipes, in this order, and one without a record says "not run"; none selects all,
-    or those that began with `weights` ("random" or "pretrained").
+    Such as "from scratch", "unseen classes", "pairs" or "maps". `names` selects recipes, in this
+    order, and one without a record says "not run".
     """
-    records = comparable(load_records())
-    scored = evaluations(records, weights=weights)
-    names = names or tuple(dict.fromkeys(map(shown_name, scored)))
-    table = {name: _scores(row(records, name)) for name in names}
-    return pd.DataFrame(table.values(), index=pd.Index(table, name="recipe")).fillna("")
-
-
-def _scores(found: Row | None) -> dict[str, str]:
-    if found is None:
-        return {"val accuracy": "not run"}
-    metrics, (low, high) = found.metrics, found.interval
-    return {
-        "val accuracy": f"{metrics['accuracy']:.3f}",
-        "95 % interval": f"{low:.3f} to {high:.3f}",
-        "top-5": f"{metrics['top5']:.3f}",
-        "macro F1": f"{metrics['macro_f1']:.3f}",
-        "seeds": str(found.seeds),
-        "training": f"{found.seconds / 60:.0f} min",
-        "on": found.hardware,
-    }
-
-
-def full_scale_retrieval(protocol: str) -> pd.DataFrame:
-    """Committed retrieval scores on Stanford Cars, "same" or "unseen" classes, best first."""
-    rows = retrieval_rows(load_records(), protocol)
-    if not rows:
-        return pd.DataFrame({protocol: ["not run"]})
-    shown = ["loss", "dims", "seeds", "recall_at_1", "interval", "recall_at_8", "r_precision",
-             "map_at_r", "effective_rank"]  # fmt: skip
-    return pd.DataFrame(rows).set_index("recipe")[shown]
-
-
-def full_scale_verification() -> pd.DataFrame:
-    """Committed scores of pairs of unseen classes of Stanford Cars, best on hard pairs first."""
-    rows = verification_rows(load_records())
-    if not rows:
-        return pd.DataFrame({"verification": ["not run"]})
-    shown = ["loss", "dims", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval", "hard_eer",
-             "hard_tar_at_0.01", "hard_accuracy"]  # fmt: skip
-    return pd.DataFrame(rows).set_index("recipe")[shown].round(3)
-
-
-def full_scale_knn() -> pd.DataFrame:
-    """Committed kNN votes on Stanford Cars, a row per network: what train chose, and its score."""
-    rows = {}
-    for record in load_records(kind="knn"):
-        if record.data.get("dataset") == STANFORD:
-            low, high = record.metrics["accuracy_interval"]
-            rows[f"{shown_name(record)}, seed {record.recipe['seed']}"] = record.extra["chosen"] | {
-                "val accuracy": f"{record.metrics['accuracy']:.3f}",
-                "95 % interval": f"{low:.3f} to {high:.3f}",
-                "predicting, s": f"{record.timing['predict_seconds']:.2f}",
-            }
-    return pd.DataFrame(rows).T if rows else pd.DataFrame({"kNN": ["not run"]})
-
-
-def full_scale_search() -> pd.DataFrame:
-    """The committed benchmark of searching large galleries, a row per kind of index."""
-    found = [r for r in load_records(kind="benchmark") if r.topic == "search"]
-    rows = [{"photos": r.data["photos"]} | line for r in found for line in r.extra["rows"]]
-    return pd.DataFrame(rows) if rows else pd.DataFrame({"search": ["not run"]})
-
-
-def full_scale_maps() -> pd.DataFrame:
-    """Committed measures of heat maps, a row per network and kind of map."""
-    rows = map_rows(load_records(kind="maps"))
-    if not rows:
-        return pd.DataFrame({"maps": ["not run"]})
-    table = pd.DataFrame(rows).set_index(["data", "recipe", "layer", "map"])
-    shown = [name for name in table if not name.endswith("_interval")]
-    return table[shown].round(3).astype(object).fillna("")
-
-
-def studies(question: str) -> pd.DataFrame:
-    """Rows of the committed studies of a question (see SHOWN) on Stanford Cars."""
-    found = [
-        record
-        for record in load_records(kind="study")
-        if (record.topic, record.data.get("dataset")) == (question, STANFORD)
-    ]
-    rows = [{"network": shown_name(r)} | line for r in found for line in r.extra["rows"]]
-    if not rows:
-        return pd.DataFrame({question: ["not run"]})
-    table = pd.DataFrame(rows).set_index("network")
-    return table[[name for name in SHOWN[question] if name in table]].round(3)
-
-
-def full_scale_data() -> pd.DataFrame:
-    """Committed audits of real data sets as a table, one column per data set."""
-    columns = {}
-    for record in load_records(kind="audit"):
-        if record.data.get("dataset") != "showroom":
-            flat = {k.replace("_", " "): v for k, v in record.metrics.items() if k != "findings"}
-            flat |= record.metrics["findings"]
-            columns[record.data["catalog"]] = {k: str(v) for k, v in flat.items()}
-    return pd.DataFrame(columns)
+    return answer(question, load_records(), *names).frame()

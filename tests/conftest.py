@@ -16,7 +16,7 @@ import pytest
 import torch
 from toys import by_class, toy_catalog
 
-from carlib.catalog import Catalog
+from carlib.data.catalog import Catalog
 
 torch.set_num_threads(1)
 

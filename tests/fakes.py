@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
+from carlib.data.drawn import YEARS, photo_name
+from carlib.data.pairs import LEVELS
 from carlib.experiment.record import Record
-from carlib.faithfulness import BASELINES, RANDOM
-from carlib.pairs import LEVELS
-from carlib.results import PLANNED
-from carlib.showroom import YEARS
-from carlib.showroom.dataset import photo_name
+from carlib.experiment.tables import PLANNED
+from carlib.explain.faithfulness import RANDOM
+from carlib.explain.measures import BASELINES
 
 
 def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
-    """An evaluation as `carlib.evaluation.evaluate` makes it, of two classes and three epochs."""
-    chosen = PLANNED[name].but(seed=seed)
+    """An evaluation as `evaluation.evaluate` makes it, of two classes and three epochs."""
+    recipe = PLANNED[name].but(seed=seed)
     measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
                 "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
     classes = [
@@ -28,7 +28,7 @@ def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123
               "split": "val", "split_hash": "0" * 16, "classes": 2}
         | data,
         metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
-        recipe=asdict(chosen),
+        recipe=asdict(recipe),
         checkpoint={"hash": "f" * 16, "epoch": 3, "kept": "best", "trained_on": "a" * 16},
         per_class=classes,
         history=[
@@ -83,7 +83,7 @@ def fake_retrieval(
 def fake_verification(
     name: str = "siamese_lite0", seed: int = 0, value: float = 0.5, **data
 ) -> Record:
-    """A verification record as `carlib.verification` makes them, every score the same."""
+    """A verification record as `carlib.retrieval.verification` makes them, every score the same."""
     scores = ("auc", "eer", "tar_at_0.01", "accuracy", "far")
     metrics = {f"{level}_{score}": value for level in LEVELS for score in scores}
     metrics |= {f"{name}_interval": [0.4, 0.6] for name in ("hard_auc", "medium_far")}
@@ -99,7 +99,7 @@ def fake_verification(
 def fake_maps(
     name: str = "lite0_cpu", catalog: str = "stanford-cars", value: float = 0.5
 ) -> Record:
-    """Scores of heat maps as `carlib.faithfulness.score_maps` makes them."""
+    """Scores of heat maps as `carlib.explain.faithfulness.score_maps` makes them."""
     measures = ("insertion", "deletion", "road")
     if catalog == "showroom":
         measures += ("times_changed_part_area", "points_in_changed_part")

@@ -12,9 +12,11 @@ import trees
 from PIL import Image
 from typer.testing import CliRunner
 
-from carlib.audit import FINDINGS, MAX_RATIO, MIN_SIDE, audit, near_pairs
-from carlib.catalog import Catalog, FolderSource, open_catalog
 from carlib.cli import app
+from carlib.data.audit import FINDINGS, MAX_RATIO, MIN_SIDE, audit, near_pairs
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
+from carlib.data.sources import FolderSource
 
 
 def smooth(seed: int, width: int = 160, height: int = 120) -> Image.Image:

@@ -13,10 +13,17 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from carlib import backbones
-from carlib.augment import STATISTICS
-from carlib.backbones import BACKBONES, HEADS, build_backbone, find_weights, in_order, read_weights
+from carlib.data.transforms import STATISTICS
 from carlib.errors import RecipeError, WeightsError
+from carlib.models import backbones
+from carlib.models.backbones import (
+    BACKBONES,
+    HEADS,
+    build_backbone,
+    find_weights,
+    in_order,
+    read_weights,
+)
 
 LITE0 = BACKBONES["efficientnet_lite0"]
 SIDES = {"inception_v3": 299, "vit_small_dinov2": 56}  # not for 64 pixels
@@ -61,10 +68,10 @@ def test_every_backbone_trains_and_is_restored_to_equal_outputs(name: str) -> No
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_what_a_backbone_expects_is_what_its_weights_were_trained_on(name: str) -> None:
-    known, chosen = timm.get_pretrained_cfg(BACKBONES[name].weights), BACKBONES[name]
-    assert known is not None and known.hf_hub_id == f"timm/{chosen.weights}"
-    assert STATISTICS[chosen.statistics] == (known.mean, known.std)
-    assert chosen.flexible or chosen.size == known.input_size[-1]
+    known, backbone = timm.get_pretrained_cfg(BACKBONES[name].weights), BACKBONES[name]
+    assert known is not None and known.hf_hub_id == f"timm/{backbone.weights}"
+    assert STATISTICS[backbone.statistics] == (known.mean, known.std)
+    assert backbone.flexible or backbone.size == known.input_size[-1]
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -54,8 +54,8 @@ def test_showroom_rate_writes_a_record(monkeypatch):
 
 def test_frozen_features_gives_the_same_result_both_ways(toy_root):
     recipes = load("frozen_features")
-    plain = recipes.recipe
-    recipes.recipe = lambda name, **changes: plain(
+    plain = recipes.get_recipe
+    recipes.get_recipe = lambda name, **changes: plain(
         name, model="resnet18", weights="random", statistics="half", **changes
     )
     recipes.main(["--data", str(toy_root), "--size", "32", "--epochs", "2", "--per-class", "4"])
@@ -68,8 +68,8 @@ def test_frozen_features_gives_the_same_result_both_ways(toy_root):
 
 def test_search_agrees_with_scikit_learn_and_measures_every_index(toy_root, monkeypatch):
     search = load("search")
-    plain = search.recipe
-    monkeypatch.setattr(search, "recipe", lambda name: plain(
+    plain = search.get_recipe
+    monkeypatch.setattr(search, "get_recipe", lambda name: plain(
         name, model="resnet18", weights="random", statistics="half", size=32
     ))  # fmt: skip
     monkeypatch.setattr(search, "QUERIES", 20)
@@ -132,8 +132,8 @@ def test_growth_repeats_photos_and_classes(toy_root, monkeypatch, capsys) -> Non
 
 def test_heat_maps_times_the_quick_methods(toy_root, monkeypatch) -> None:
     maps = load("heat_maps")
-    plain = maps.recipe
-    monkeypatch.setattr(maps, "recipe", lambda name: plain(
+    plain = maps.get_recipe
+    monkeypatch.setattr(maps, "get_recipe", lambda name: plain(
         name, model="resnet18", weights="random", statistics="half", size=32
     ))  # fmt: skip
     record = maps.main(["--data", str(toy_root), "--photos", "9", "--rounds", "1"])

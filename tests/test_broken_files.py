@@ -16,19 +16,21 @@ import pytest
 import trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layouts import write_compcars
 from toys import shape, toy_recipe
 
-from carlib.catalog import Catalog, open_catalog
-from carlib.embeddings import Embeddings
+from carlib.apps.predictor import open_photo
+from carlib.data.catalog import Catalog
+from carlib.data.framing import Framing
+from carlib.data.opening import open_catalog
+from carlib.data.store import PhotoStore
 from carlib.errors import CarlibError
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.recipe import recipe_from_json
 from carlib.experiment.record import Record, read_record
 from carlib.files import save_tensors
-from carlib.gallery import Gallery
-from carlib.photos import Framing, PhotoStore
-from carlib.predictor import open_photo
-from carlib.recipes import recipe_from_json
-from carlib.showroom import write_compcars
+from carlib.retrieval.embeddings import Embeddings
+from carlib.retrieval.gallery import Gallery
 
 CASES = settings(
     max_examples=50, deadline=None, derandomize=True, database=None,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fakes import fake_record
 
-from carlib import report
-from carlib.card import CARD, model_card
+from carlib.report import build as report
+from carlib.report.card import CARD, model_card
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,11 @@ import trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carlib.catalog import COLUMNS, Catalog, FolderSource, copy_groups, open_catalog, photo_stem
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
+from carlib.data.sources import FolderSource
+from carlib.data.splits import copy_groups
+from carlib.data.table import COLUMNS, photo_stem
 from carlib.errors import DataError, PhotoError
 
 NAMES = ("Acura RL Sedan 2012", "Jaguar XK XKR 2012", "zebra")

@@ -16,11 +16,11 @@ import trees
 from toys import shape, toy_recipe
 from typer.testing import CliRunner
 
-from carlib.catalog import open_catalog
+from carlib.apps.predictor import publish
 from carlib.cli import app
+from carlib.data.opening import open_catalog
 from carlib.paths import results_root
-from carlib.predictor import publish
-from carlib.training import load_or_train
+from carlib.training.loop import load_or_train
 
 CARLIB = [sys.executable, "-c", "from carlib.cli import main; main()"]
 
@@ -99,7 +99,7 @@ def test_search_explain_and_export(network, toy_root, tmp_path) -> None:
 
 def test_a_missing_extra_is_named(network, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "carlib.app", raising=False)
+    monkeypatch.delitem(sys.modules, "carlib.apps.demo", raising=False)
     done = CliRunner().invoke(app, ["demo", "--model", str(network), "--data", "showroom"])
     assert done.exit_code == 2 and "carlib[demo]" in done.output
 

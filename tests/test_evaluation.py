@@ -12,13 +12,13 @@ import sklearn.metrics as sk
 import torch
 from toys import SHAPES, toy_recipe
 
-from carlib import metrics
-from carlib.catalog import Catalog, FolderSource
+from carlib.data.catalog import Catalog
+from carlib.data.samplers import long_tail
+from carlib.data.sources import FolderSource
 from carlib.errors import DataError, RunError
-from carlib.evaluation import VIEWS, evaluate, evaluate_views, logits_of
-from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.record import read_record
-from carlib.metrics import (
+from carlib.evaluation import metrics
+from carlib.evaluation.evaluate import VIEWS, evaluate, evaluate_views, logits_of
+from carlib.evaluation.metrics import (
     attribute_hits,
     confused_pairs,
     group_accuracy,
@@ -27,9 +27,11 @@ from carlib.metrics import (
     ranks_of,
     score,
 )
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import read_record
 from carlib.paths import results_root
-from carlib.sampling import long_tail
-from carlib.training import train
+from carlib.training.loop import train
 
 NAMES = (  # three makes, and two years of one model
     "Acura RL Sedan 2012",
@@ -223,11 +225,11 @@ def trained(toys) -> tuple[Checkpoint, Catalog]:
 
 def test_a_record_holds_what_is_needed_to_repeat_it(trained):
     checkpoint, catalog = trained
-    record = evaluate(checkpoint, catalog, "val", command="carlib evaluate")
+    record = evaluate(checkpoint, catalog, "val")
     assert record.data["split_hash"] == catalog.split_hash("val")
     assert record.data["fingerprint"] == catalog.fingerprint
     assert record.checkpoint["hash"] == checkpoint.hash
-    assert record.recipe["name"] == "toy" and record.command == "carlib evaluate"
+    assert record.recipe["name"] == "toy" and record.command == command_line()
     assert {row["class"] for row in record.per_class} == set(SHAPES)
     assert {"head_accuracy", "tail_accuracy"} <= record.metrics.keys()
     again = read_record(record.write())
@@ -311,12 +313,12 @@ def test_what_views_gain_comes_with_an_interval(trained, toys):
 
 
 def test_a_long_tail_is_scored_by_the_photos_that_were_trained_on(toys):
-    chosen = toy_recipe(imbalance=10.0, epochs=1)
-    run = train(chosen, toys, progress=False)
+    recipe = toy_recipe(imbalance=10.0, epochs=1)
+    run = train(recipe, toys, progress=False)
     assert run.summary["photos_seen"] < len(toys.select("train"))
     record = evaluate(Checkpoint.load(run.best), toys, "val", run)
     labels = toys.select("train").labels
-    counts = np.bincount(labels[long_tail(labels, 10.0, chosen.seed)])
+    counts = np.bincount(labels[long_tail(labels, 10.0, recipe.seed)])
     order = np.argsort(-counts, kind="stable")
     by_class = [row["recall"] for row in record.per_class]
     assert record.metrics["tail_accuracy"] == pytest.approx(by_class[order[-1]])

@@ -4,32 +4,28 @@ tell a true map from a false one."""
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 from toys import toy_recipe
 
-from carlib import faithfulness as truth
-from carlib import plots, results
-from carlib.backbones import BACKBONES
+from carlib import plots
+from carlib.data.drawn import open_showroom
+from carlib.data.framing import Framing
+from carlib.data.masks import known_masks
 from carlib.errors import RunError
+from carlib.evaluation.scorer import Scorer
+from carlib.experiment import tables
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.network import make_network
-from carlib.explain import (
-    KINDS,
-    METHODS,
-    Viewer,
-    heat_maps,
-    see,
-    similarity_maps,
-    target_layer,
-)
-from carlib.models import MODELS, Classifier
-from carlib.photos import Framing
-from carlib.recipes import Recipe
-from carlib.showroom import open_showroom
-from carlib.training import load_or_train
+from carlib.experiment.recipe import Recipe
+from carlib.explain import faithfulness, measures
+from carlib.explain.maps import METHODS, heat_maps, similarity_maps, target_layer
+from carlib.explain.scored_images import KINDS, see
+from carlib.models.backbones import BACKBONES
+from carlib.models.networks import MODELS, Classifier
+from carlib.showroom import PARTS
+from carlib.training.loop import load_or_train
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +36,8 @@ def trained(tmp_path_factory, toy_root):
     catalog = toy_catalog(toy_root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARLIB_RUNS", str(tmp_path_factory.mktemp("runs")))
-        chosen = toy_recipe(model="cnn4", size=32, store_size=36, epochs=6)
-        return load_or_train(chosen, catalog, progress=False)[0], catalog
+        recipe = toy_recipe(model="cnn4", size=32, store_size=36, epochs=6)
+        return load_or_train(recipe, catalog, progress=False)[0], catalog
 
 
 def corner(photos: int = 2, side: int = 32) -> torch.Tensor:
@@ -66,8 +62,8 @@ class CornerNetwork(Classifier):
 
 
 def checkpoint_of(network: Classifier, **changes: object) -> Checkpoint:
-    chosen = toy_recipe(size=32, **changes)
-    return Checkpoint(network, chosen, ("bright", "dark"), (0.0,) * 3, (1.0,) * 3, "hash")
+    recipe = toy_recipe(size=32, **changes)
+    return Checkpoint(network, recipe, ("bright", "dark"), (0.0,) * 3, (1.0,) * 3, "hash")
 
 
 # --- layers -------------------------------------------------------------------------------------
@@ -92,9 +88,9 @@ def test_maps_of_frozen_networks_say_something(name: str) -> None:
     torch.manual_seed(0)
     grey = name == "cnn3"
     network = make_network(Recipe(model=name, grayscale=grey), 3).requires_grad_(False)
-    chosen = toy_recipe(model="cnn3", grayscale=grey)
-    viewer = Viewer(Checkpoint(network, chosen, ("a", "b", "c"), (0.5,) * 3, (0.5,) * 3, "h"))
-    found = heat_maps(viewer, torch.rand(2, 3, 56, 56), [0, 2])
+    recipe = toy_recipe(model="cnn3", grayscale=grey)
+    scorer = Scorer.of(Checkpoint(network, recipe, ("a", "b", "c"), (0.5,) * 3, (0.5,) * 3, "h"))
+    found = heat_maps(scorer, torch.rand(2, 3, 56, 56), [0, 2])
     assert found.shape == (2, 56, 56) and found.min() >= 0 and 0.99 < found.max() <= 1
     assert not np.allclose(found[0], found[1])
 
@@ -117,8 +113,8 @@ def test_a_layer_can_be_named_and_one_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_finds_what_decides(method: str) -> None:
-    viewer = Viewer(checkpoint_of(CornerNetwork()))
-    found = heat_maps(viewer, corner(), [0, 0], method)
+    scorer = Scorer.of(checkpoint_of(CornerNetwork()))
+    found = heat_maps(scorer, corner(), [0, 0], method)
     assert found.shape == (2, 32, 32) and found.dtype == np.float32
     assert found.min() >= 0 and found.max() <= 1
     assert found[0, :8, 24:].mean() > 0.5 > 0.2 > found[0, 16:, :16].mean()
@@ -126,39 +122,39 @@ def test_every_method_finds_what_decides(method: str) -> None:
 
 def test_a_batch_gives_the_maps_of_one_at_a_time(trained) -> None:
     checkpoint, catalog = trained
-    viewer, seen = Viewer(checkpoint), see(checkpoint, catalog)
-    together = heat_maps(viewer, seen.photos, seen.answers, batch_size=7)
-    alone = heat_maps(viewer, seen.photos, seen.answers, batch_size=1)
+    scorer, seen = Scorer.of(checkpoint), see(checkpoint, catalog)
+    together = heat_maps(scorer, seen.photos, seen.answers, batch_size=7)
+    alone = heat_maps(scorer, seen.photos, seen.answers, batch_size=1)
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
 def test_half_precision_gives_the_same_maps_and_is_left_alone(trained) -> None:
     checkpoint, catalog = trained
     seen = see(checkpoint, catalog, count=3)
-    whole = heat_maps(Viewer(checkpoint), seen.photos, seen.answers)
+    whole = heat_maps(Scorer.of(checkpoint), seen.photos, seen.answers)
     fields = {name: getattr(checkpoint, name) for name in ("recipe", "class_names", "mean", "std")}
     narrow = make_network(checkpoint.recipe, len(checkpoint.class_names))
     narrow.load_state_dict(checkpoint.model.state_dict())
     narrow = Checkpoint(narrow.half(), hash="h", **fields)
     np.testing.assert_allclose(
-        heat_maps(Viewer(narrow), seen.photos, seen.answers), whole, atol=0.05
+        heat_maps(Scorer.of(narrow), seen.photos, seen.answers), whole, atol=0.05
     )
     assert next(narrow.model.parameters()).dtype == torch.float16
 
 
 def test_what_cannot_be_explained_is_refused(trained) -> None:
-    viewer = Viewer(trained[0])
+    scorer = Scorer.of(trained[0])
     with pytest.raises(RunError, match=r"unknown method 'Magic'; known: Grad-CAM, Grad-CAM\+\+"):
-        heat_maps(viewer, corner(), [0, 0], "Magic")
+        heat_maps(scorer, corner(), [0, 0], "Magic")
     with pytest.raises(RunError, match="a class each"):
-        heat_maps(viewer, corner(), [0])
+        heat_maps(scorer, corner(), [0])
     with pytest.raises(IndexError):
-        heat_maps(viewer, corner(), [0, 99])
+        heat_maps(scorer, corner(), [0, 99])
 
 
 def test_similarity_lies_where_two_photos_agree() -> None:
-    viewer = Viewer(checkpoint_of(CornerNetwork()))
-    found = similarity_maps(viewer, corner(1), corner(1))
+    scorer = Scorer.of(checkpoint_of(CornerNetwork()))
+    found = similarity_maps(scorer, corner(1), corner(1))
     assert found.shape == (1, 32, 32)
 
 
@@ -228,7 +224,7 @@ def test_photos_are_chosen_by_how_they_were_answered(trained) -> None:
 def test_maps_are_drawn_over_photos(trained) -> None:
     checkpoint, catalog = trained
     seen = see(checkpoint, catalog, count=3)
-    maps = heat_maps(Viewer(checkpoint), seen.photos, seen.answers)
+    maps = heat_maps(Scorer.of(checkpoint), seen.photos, seen.answers)
     pixels = [(photo.permute(1, 2, 0) * 255).byte().numpy() for photo in seen.photos]
     figure = plots.heat_grid(pixels, maps, ["a", "b", "c"], [True, False, True])
     assert sum(len(ax.images) for ax in figure.axes) == 3
@@ -251,11 +247,11 @@ def true_and_false() -> dict[str, np.ndarray]:
     return {"true": true, "false": true[:, ::-1, ::-1].copy()}
 
 
-@pytest.mark.parametrize("measure", truth.MEASURES)
+@pytest.mark.parametrize("measure", measures.MEASURES)
 def test_a_true_map_beats_a_false_one(measure: str) -> None:
-    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    scorer = Scorer.of(checkpoint_of(CornerNetwork()))
     scores = {
-        name: truth.MEASURES[measure](viewer, corner(), heat, [0, 0])
+        name: measures.MEASURES[measure](scorer, corner(), heat, [0, 0])
         for name, heat in true_and_false().items()
     }
     assert scores["true"].shape == (2,)
@@ -263,28 +259,28 @@ def test_a_true_map_beats_a_false_one(measure: str) -> None:
     if measure == "increase":  # nothing is likelier than the photo itself here
         assert better >= 0
     else:
-        assert better > 0.02 if truth.HIGHER_IS_BETTER[measure] else better < -0.02
+        assert better < -0.02 if measure in ("deletion", "average_drop") else better > 0.02
 
 
 def test_tables_have_a_row_per_map_and_intervals_around_the_means() -> None:
-    viewer = Viewer(checkpoint_of(CornerNetwork()))
-    maps = true_and_false() | {"edges": truth.baseline_maps(corner(), "edges")}
-    rows = truth.faithfulness(viewer, corner(), maps, [0, 0], ("insertion", "deletion"))
+    scorer = Scorer.of(checkpoint_of(CornerNetwork()))
+    maps = true_and_false() | {"edges": measures.baseline_maps(corner(), "edges")}
+    rows = measures.faithfulness(scorer, corner(), maps, [0, 0], ("insertion", "deletion"))
     assert [row["map"] for row in rows] == ["true", "false", "edges"]
     for row in rows:
         low, high = row["insertion_interval"]
         assert low <= row["insertion"] <= high
 
 
-@pytest.mark.parametrize("name", truth.BASELINES)
+@pytest.mark.parametrize("name", measures.BASELINES)
 def test_maps_that_know_nothing(name: str) -> None:
-    found = truth.baseline_maps(corner(), name)
+    found = measures.baseline_maps(corner(), name)
     assert found.shape == (2, 32, 32) and found.min() == 0 and found.max() == 1
-    np.testing.assert_array_equal(found, truth.baseline_maps(corner(), name))
+    np.testing.assert_array_equal(found, measures.baseline_maps(corner(), name))
     if name == "edges":
         assert found[0, 4:12, 20:28].mean() > 3 * found[0, 20:, :12].mean()
     with pytest.raises(RunError, match="unknown baseline 'luck'"):
-        truth.baseline_maps(corner(), "luck")
+        measures.baseline_maps(corner(), "luck")
 
 
 def test_energy_and_pointing_by_hand() -> None:
@@ -292,44 +288,44 @@ def test_energy_and_pointing_by_hand() -> None:
     maps[:, 0, 0], maps[0, 3, 3] = 1, 3
     masks = np.zeros((2, 4, 4), bool)
     masks[:, :2, :2] = True
-    np.testing.assert_allclose(truth.energy_inside(maps, masks), [0.25, 1])
-    np.testing.assert_allclose(truth.times_area(maps, masks), [1, 4])
-    np.testing.assert_array_equal(truth.points_inside(maps, masks), [0, 1])
-    assert np.isnan(truth.times_area(maps, ~masks & masks)).all()
+    np.testing.assert_allclose(measures.energy_inside(maps, masks), [0.25, 1])
+    np.testing.assert_allclose(measures.times_area(maps, masks), [1, 4])
+    np.testing.assert_array_equal(measures.points_inside(maps, masks), [0, 1])
+    assert np.isnan(measures.times_area(maps, ~masks & masks)).all()
 
 
 def test_random_layers_change_the_map_of_a_trained_network(trained) -> None:
     checkpoint, catalog = trained
     seen = see(checkpoint, catalog)
     before = {k: v.clone() for k, v in checkpoint.model.state_dict().items()}
-    viewer = Viewer(checkpoint)
-    maps = heat_maps(viewer, seen.photos, seen.answers)
+    scorer = Scorer.of(checkpoint)
+    maps = heat_maps(scorer, seen.photos, seen.answers)
     correlations, names = [], []
-    for name, network in truth.randomized(checkpoint.model):
-        viewer.network = network.eval()
-        others = heat_maps(viewer, seen.photos, seen.answers)
-        correlations.append(truth.rank_correlation(maps, others).mean())
+    for name, network in faithfulness.randomized(checkpoint.model):
+        scorer.network = network.eval()
+        others = heat_maps(scorer, seen.photos, seen.answers)
+        correlations.append(measures.rank_correlation(maps, others).mean())
         names.append(name)
     assert names[0] == "head" and names[-1].startswith("body") and len(names) >= 5
     assert abs(correlations[-1]) < 0.6
     assert all(torch.equal(v, before[k]) for k, v in checkpoint.model.state_dict().items())
-    np.testing.assert_allclose(truth.rank_correlation(maps, maps), 1)
-    np.testing.assert_allclose(truth.rank_correlation(maps, -maps), -1)
-    assert (truth.rank_correlation(maps, np.ones_like(maps)) == 0).all()
+    np.testing.assert_allclose(measures.rank_correlation(maps, maps), 1)
+    np.testing.assert_allclose(measures.rank_correlation(maps, -maps), -1)
+    assert (measures.rank_correlation(maps, np.ones_like(maps)) == 0).all()
 
 
 def test_hiding_what_decides_costs_and_hiding_the_rest_does_not() -> None:
-    viewer = Viewer(checkpoint_of(CornerNetwork()))
+    scorer = Scorer.of(checkpoint_of(CornerNetwork()))
     photos, labels = corner(4), np.zeros(4, int)
     bright = np.zeros((4, 32, 32), bool)
     bright[:, :8, 24:] = True
     dark = np.zeros((4, 32, 32), bool)
     dark[:, 20:, :8] = True
     none = np.zeros((4, 32, 32), bool)
-    table = truth.needs(viewer, photos, labels, {"corner": bright, "rest": dark, "none": none})
-    assert table["hidden"].tolist() == ["corner", "rest"]  # what no photo shows is no row
-    assert table["cost"].tolist() == [1.0, 0.0] and table["whole"].tolist() == [1.0, 1.0]
-    covered = truth.hidden(photos, bright)
+    rows = measures.needs(scorer, photos, labels, {"corner": bright, "rest": dark, "none": none})
+    assert [row["hidden"] for row in rows] == ["corner", "rest"]  # what no photo shows is no row
+    assert [(row["cost"], row["whole"]) for row in rows] == [(1.0, 1.0), (0.0, 1.0)]
+    covered = measures.hidden(photos, bright)
     assert covered[:, :, :8, 24:].std() < 1e-6 and torch.equal(covered[:, :, 8:], photos[:, :, 8:])
 
 
@@ -342,20 +338,22 @@ def two_years(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARLIB_CACHE", str(tmp_path_factory.mktemp("years")))
         catalog = open_showroom(photos_per_class=10, size=64, only=(4, 5))
-        chosen = toy_recipe(name="two", model="simple_resnet_half", size=64, store_size=64,
+        recipe = toy_recipe(name="two", model="simple_resnet_half", size=64, store_size=64,
                             crop="box", margin=0.1)  # fmt: skip
-        yield Checkpoint.begin(chosen, catalog), catalog
+        yield Checkpoint.begin(recipe, catalog), catalog
 
 
 def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) -> None:
     checkpoint, catalog = two_years
-    methods, measures = ("Grad-CAM", "Layer-CAM"), ("insertion", "deletion", "road")
-    monkeypatch.setattr(truth, "ROAD_SHARES", [50])
-    record = truth.score_maps(checkpoint, catalog, "val", 3, methods, measures)
+    methods, asked = ("Grad-CAM", "Layer-CAM"), ("insertion", "deletion", "road")
+    monkeypatch.setattr(measures, "ROAD_SHARES", [50])
+    seen = see(checkpoint, catalog, "val", 3)
+    masks = known_masks(catalog, seen.rows, seen.framing)
+    record = faithfulness.score_maps(checkpoint, catalog, seen, *masks, methods, asked)
     rows = record.extra["rows"]
-    assert [row["map"] for row in rows] == [*methods, truth.RANDOM, *truth.BASELINES]
+    assert [row["map"] for row in rows] == [*methods, faithfulness.RANDOM, *measures.BASELINES]
     for row in rows:
-        for name in (*measures, "times_changed_part_area", "times_car_area"):
+        for name in (*asked, "times_changed_part_area", "times_car_area"):
             low, high = row[f"{name}_interval"]
             assert low <= row[name] <= high
     by_name = {row["map"]: row for row in rows}
@@ -367,15 +365,15 @@ def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) 
     assert (
         record.name.startswith("maps-two-untrained-showroom-seed0-") and record.data["photos"] == 3
     )
-    assert results.map_rows([record])[0]["recipe"] == "two"
+    assert tables.map_rows([record])[0]["recipe"] == "two"
     assert len(record.extra["examples"]) == 3
     for example in record.extra["examples"]:
-        assert set(example["maps"]) == {"Grad-CAM", truth.RANDOM}
+        assert set(example["maps"]) == {"Grad-CAM", faithfulness.RANDOM}
 
 
 def test_a_library_that_draws_bars_is_kept_quiet(two_years, capfd) -> None:
     seen = see(*two_years, "train", 2)
-    heat_maps(Viewer(two_years[0]), seen.photos, seen.answers, "Score-CAM")
+    heat_maps(Scorer.of(two_years[0]), seen.photos, seen.answers, "Score-CAM")
     assert capfd.readouterr().err == ""
 
 
@@ -383,7 +381,7 @@ def test_examples_hold_enough_to_draw_the_maps_again(two_years) -> None:
     seen = see(*two_years, "train", 6)
     corner = np.zeros((6, 64, 64), np.float32)
     corner[:, :16, 48:] = 1.0
-    found = truth.examples(seen, {"corner": corner})
+    found = faithfulness.examples(seen, {"corner": corner})
     assert [one["path"] for one in found] == seen.table["path"].iloc[[0, 2, 3, 5]].tolist()
     for one in found:
         lines = one["maps"]["corner"]
@@ -393,43 +391,50 @@ def test_examples_hold_enough_to_draw_the_maps_again(two_years) -> None:
 def test_maps_of_a_named_layer_are_kept_apart(two_years) -> None:
     checkpoint, catalog = two_years
     names = [name for name, _ in checkpoint.model.body.named_children()]
-    record = truth.score_maps(
-        checkpoint, catalog, "val", 2, ("Grad-CAM",), ("deletion",), layer=f"body.{names[-3]}"
+    layer, seen = f"body.{names[-3]}", see(checkpoint, catalog, "val", 2)
+    record = faithfulness.score_maps(
+        checkpoint, catalog, seen, methods=("Grad-CAM",), measures=("deletion",), layer=layer
     )
-    assert (
-        record.extra["layer"] == f"body.{names[-3]}"
-        and record.scoring["layer"] == f"body.{names[-3]}"
-    )
+    assert record.extra["layer"] == layer and record.scoring["layer"] == layer
+    assert (record.scoring["photos"], record.scoring["seed"]) == (2, 0)
+    assert record.extra["needs"] == record.extra["examples"] == [] and not record.extra["area"]
 
 
 def test_one_class_against_another(two_years) -> None:
     checkpoint, catalog = two_years
-    seen, viewer = see(checkpoint, catalog, "val", 2), Viewer(checkpoint)
-    others = truth.other_years(catalog)
-    assert others.tolist() == [1, 0]
-    own = heat_maps(viewer, seen.photos, [0, 0])
-    against = heat_maps(viewer, seen.photos, [0, 0], against=[1, 1])
-    assert own.shape == against.shape and not np.allclose(own, against)
-
-
-def test_other_years_of_half_the_cars() -> None:
-    assert truth.other_years(half_of_the_cars()).tolist() == [-1, -1]
-
-
-def half_of_the_cars():
-    from carlib.catalog import Catalog, FolderSource
-
-    names = ("Aurora Comet Sedan 2009", "Aurora Perigee Coupe 2008")
-    rows = pd.DataFrame({
-        "path": ["a.png", "b.png"], "label": [0, 1], "class_name": names, "split": "train",
-        "make": "Aurora", "model": ["Comet", "Perigee"], "year": [2009, 2008],
-    })  # fmt: skip
-    return Catalog.from_rows(rows, names, "showroom", FolderSource("."))
+    seen, scorer = see(checkpoint, catalog, "val", 2), Scorer.of(checkpoint)
+    alone = heat_maps(scorer, seen.photos, [0, 0])
+    against = heat_maps(scorer, seen.photos, [0, 0], against=[1, 1])
+    assert alone.shape == against.shape and not np.allclose(alone, against)
 
 
 def test_methods_and_measures_that_are_not_known_are_refused(two_years) -> None:
-    checkpoint, catalog = two_years
+    seen = see(*two_years, "val", 2)
     with pytest.raises(RunError, match="unknown method 'Grad-Cam'; known: Grad-CAM"):
-        truth.score_maps(checkpoint, catalog, "val", 2, ("Layer-CAM", "Grad-Cam"))
+        faithfulness.score_maps(*two_years, seen, methods=("Layer-CAM", "Grad-Cam"))
     with pytest.raises(RunError, match="unknown measure 'roads'; known: insertion"):
-        truth.score_maps(checkpoint, catalog, "val", 2, measures=("roads",))
+        faithfulness.score_maps(*two_years, seen, measures=("roads",))
+
+
+def test_photos_picked_by_hand_make_no_record(two_years) -> None:
+    picked = see(*two_years, "val", 2).select([0])
+    with pytest.raises(RunError, match="picked by hand"):
+        faithfulness.score_maps(*two_years, picked)
+
+
+def test_masks_say_where_the_car_and_its_parts_are(two_years) -> None:
+    checkpoint, catalog = two_years
+    seen = see(checkpoint, catalog, "val", 2)
+    whole = Framing(40)  # not cut to the car, so its box says something
+    inside, hidden = known_masks(catalog, seen.rows, whole)
+    assert set(inside) == {"box", "car", "changed_part"}
+    assert all(mask.shape == (2, 40, 40) and mask.dtype == bool for mask in inside.values())
+    assert (inside["car"] <= inside["box"]).mean() > 0.99
+    assert (inside["changed_part"] <= inside["car"]).all() and inside["changed_part"].any()
+    np.testing.assert_array_equal(hidden["background"], ~inside["car"])
+    parts = [name for name in hidden if name not in ("background", "car", "changed parts")]
+    assert parts == list(PARTS[1:]) and sum(hidden[name] for name in parts).max() == 1
+
+
+def test_no_masks_where_nothing_is_known(trained) -> None:
+    assert known_masks(trained[1], range(3), Framing(32)) == ({}, {})

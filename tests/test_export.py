@@ -9,11 +9,11 @@ import pytest
 import torch
 from toys import toy_catalog, toy_recipe
 
+from carlib.apps.export import deployment_record, parity, session, to_int8, to_onnx
 from carlib.errors import RunError
+from carlib.evaluation.scorer import Scorer
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.explain import Viewer
-from carlib.export import deployment_record, parity, session, to_int8, to_onnx
-from carlib.training import load_or_train
+from carlib.training.loop import load_or_train
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def trained(toy_root, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for part in ("cache", "runs", "results"):
             patch.setenv(f"CARLIB_{part.upper()}", str(tmp_path_factory.mktemp(part)))
-        chosen = toy_recipe(epochs=6)
-        return load_or_train(chosen, catalog, progress=False)[0], catalog
+        recipe = toy_recipe(epochs=6)
+        return load_or_train(recipe, catalog, progress=False)[0], catalog
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def exported(trained, tmp_path_factory):
 def test_any_batch_gives_what_torch_gives(trained, exported, batch: int) -> None:
     photos = torch.rand(batch, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = Viewer(trained[0])(photos).numpy()
+        expected = Scorer.of(trained[0])(photos).numpy()
     np.testing.assert_allclose(session(exported)(photos.numpy()), expected, atol=1e-4)
 
 
@@ -65,8 +65,8 @@ def test_parity_is_told_and_asked_for(trained, exported, tmp_path) -> None:
     ],
 )  # fmt: skip
 def test_networks_of_the_project_can_be_exported(toys, tmp_path, model: str, more: dict) -> None:
-    chosen = toy_recipe(model=model, size=32, store_size=0, grayscale=model.startswith("s"), **more)
-    checkpoint = Checkpoint.begin(chosen, toys)
+    recipe = toy_recipe(model=model, size=32, store_size=0, grayscale=model.startswith("s"), **more)
+    checkpoint = Checkpoint.begin(recipe, toys)
     assert "equal to torch" in parity(checkpoint, to_onnx(checkpoint, tmp_path / "n.onnx"), toys)
 
 

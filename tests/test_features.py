@@ -7,17 +7,18 @@ import pytest
 import torch
 from toys import toy_recipe
 
-from carlib import features
-from carlib.augment import Normalize
-from carlib.backbones import build_backbone
-from carlib.evaluation import evaluate
+from carlib.data.framing import Framing
+from carlib.data.store import PhotoStore
+from carlib.evaluation import features
+from carlib.evaluation.evaluate import evaluate
+from carlib.evaluation.features import joined, pooled_features
+from carlib.evaluation.scorer import Scorer, scoring_photos
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.features import joined, pooled_features
 from carlib.files import load_tensors
-from carlib.loading import scoring_photos
+from carlib.models.backbones import build_backbone
 from carlib.paths import cache_root
-from carlib.photos import Framing, PhotoStore
-from carlib.training import train
+from carlib.training import loop
+from carlib.training.loop import train
 
 CPU = torch.device("cpu")
 FROZEN = dict(
@@ -41,9 +42,9 @@ def counted(monkeypatch):
 @pytest.mark.parametrize("head", ["linear", "norm_dropout"])
 def test_a_head_learns_on_features_what_it_learns_on_photos(toys, tmp_path, head):
     """Dropout too: it draws from the same seeds, whatever came before the head."""
-    chosen = toy_recipe(**FROZEN, head=head)
-    long = train(chosen, toys, tmp_path / "long", progress=False, reuse_features=False)
-    short = train(chosen, toys, tmp_path / "short", progress=False)
+    recipe = toy_recipe(**FROZEN, head=head)
+    long = train(recipe, toys, tmp_path / "long", progress=False, reuse_features=False)
+    short = train(recipe, toys, tmp_path / "short", progress=False)
     a, b = load_tensors(long.last)[0], load_tensors(short.last)[0]
     assert a.keys() == b.keys()
     for name in a:
@@ -53,22 +54,20 @@ def test_a_head_learns_on_features_what_it_learns_on_photos(toys, tmp_path, head
 
 
 def test_a_killed_head_goes_on_where_it_was(toys, tmp_path, monkeypatch):
-    chosen = toy_recipe(**FROZEN)
-    whole = train(chosen, toys, tmp_path / "whole", progress=False)
-    from carlib.training import Trainer
+    recipe = toy_recipe(**FROZEN)
+    whole = train(recipe, toys, tmp_path / "whole", progress=False)
+    validate = loop.validate
 
-    validate = Trainer._validate
-
-    def killed(self):
-        if self.done.epoch == 2:
+    def killed(run, parts, state):
+        if state.epoch == 2:
             raise KeyboardInterrupt
-        return validate(self)
+        return validate(run, parts, state)
 
-    monkeypatch.setattr(Trainer, "_validate", killed)
+    monkeypatch.setattr(loop, "validate", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, toys, tmp_path / "killed", progress=False)
-    monkeypatch.setattr(Trainer, "_validate", validate)
-    resumed = train(chosen, toys, tmp_path / "killed", progress=False)
+        train(recipe, toys, tmp_path / "killed", progress=False)
+    monkeypatch.setattr(loop, "validate", validate)
+    resumed = train(recipe, toys, tmp_path / "killed", progress=False)
     a, b = load_tensors(whole.last)[0], load_tensors(resumed.last)[0]
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -81,40 +80,43 @@ def test_photos_that_change_are_seen_anew(toys, counted, changes):
     assert not counted
 
 
-def store_and_body(toys):
+def store_and_scorer(toys, **changes):
     store = PhotoStore.open(toys, Framing(32), progress=False)
     torch.manual_seed(0)
-    normalize = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return store, build_backbone("resnet18", 4), normalize
+    asked = toy_recipe(**(FROZEN | changes))
+    return store, Scorer(build_backbone("resnet18", 4), asked, (0.5,) * 3, (0.5,) * 3, CPU)
 
 
 def test_features_are_computed_once_for_these_weights_and_photos(toys, counted):
-    store, model, normalize = store_and_body(toys)
+    store, scorer = store_and_scorer(toys)
     positions = np.array([5, 3, 8])
-    first = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
-    again = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    first = pooled_features(scorer, store, positions, progress=False)
+    again = pooled_features(scorer, store, positions, progress=False)
     assert counted == [3] and torch.equal(first.values, again.values)
     assert again.seconds == first.seconds > 0
     with torch.no_grad():
         photos = next(scoring_photos(store, positions, 32, CPU))
-        wanted = model.eval().features(normalize(photos))
+        scorer.network.eval()
+        wanted = scorer.features(photos)
     assert torch.allclose(first.of(positions), wanted, rtol=1e-3, atol=1e-5)  # half precision
 
     with torch.no_grad():
-        model.body.conv1.weight.mul_(1.01)
-    pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
-    pooled_features(model, store, positions, normalize, 28, CPU, progress=False)
-    pooled_features(model, store, positions[:2], normalize, 28, CPU, progress=False)
-    assert counted == [3, 3, 3, 2]
+        scorer.network.body.conv1.weight.mul_(1.01)
+    pooled_features(scorer, store, positions, progress=False)
+    for change in ({"eval_size": 28}, {"eval_size": 28, "flip_eval": True}):
+        _, other = store_and_scorer(toys, **change)
+        pooled_features(other, store, positions, progress=False)
+    pooled_features(other, store, positions[:2], progress=False)
+    assert counted == [3, 3, 3, 3, 2]
 
 
 def test_damaged_features_are_computed_again(toys, counted):
-    store, model, normalize = store_and_body(toys)
+    store, scorer = store_and_scorer(toys)
     positions = np.arange(4)
-    first = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    first = pooled_features(scorer, store, positions, progress=False)
     for file in (cache_root() / "features").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:-7])
-    again = pooled_features(model, store, positions, normalize, 32, CPU, progress=False)
+    again = pooled_features(scorer, store, positions, progress=False)
     assert len(counted) == 2 and torch.equal(first.values, again.values)
 
 
@@ -127,12 +129,9 @@ def test_the_checkpoint_of_a_head_is_a_whole_network(toys):
 
 
 def test_joined_features_are_found_by_position(toys):
-    store, model, normalize = store_and_body(toys)
+    store, scorer = store_and_scorer(toys)
     train, val = store.positions("train"), store.positions("val")
-    parts = [
-        pooled_features(model, store, split, normalize, 32, CPU, progress=False)
-        for split in (val, train)
-    ]
+    parts = [pooled_features(scorer, store, split, progress=False) for split in (val, train)]
     whole = joined(parts)
     some = np.array([val[1], train[5], train[0]])
     wanted = torch.cat([parts[0].of(val[1:2]), parts[1].of(train[[5, 0]])])

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from carlib import gallery as galleries
-from carlib.embeddings import Embeddings, scaled
 from carlib.errors import RunError
-from carlib.gallery import KINDS, Gallery, MilvusGallery
+from carlib.retrieval import gallery as galleries
+from carlib.retrieval.embeddings import Embeddings, scaled
+from carlib.retrieval.gallery import KINDS, Gallery
+from carlib.retrieval.milvus import MilvusGallery
 
 MAKES = ("Audi", "BMW", "Fiat")
 

@@ -20,28 +20,32 @@ import pyarrow.parquet as pq
 import pytest
 import trees
 from fakes import fake_record
+from layouts import write_compcars
 from toys import SHAPES, by_class, shape, toy_catalog, toy_recipe
 from typer.testing import CliRunner
 
-from carlib import digests
-from carlib.catalog import Catalog, Extras, open_catalog
 from carlib.cli import app
-from carlib.embeddings import embed, thumbnails, whitened
+from carlib.data import digests
+from carlib.data.catalog import Catalog, Extras
+from carlib.data.class_names import stanford_class_names
+from carlib.data.drawn import open_showroom
+from carlib.data.framing import Framing
+from carlib.data.opening import open_catalog
+from carlib.data.sources import FolderSource
+from carlib.data.store import PhotoStore
 from carlib.errors import DataError, RunError
-from carlib.evaluation import evaluate
+from carlib.evaluation.evaluate import evaluate
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.recipe import hash_of
 from carlib.experiment.record import Record, load_records, read_record, the_one
+from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
-from carlib.gallery import Gallery
-from carlib.names import stanford_class_names
+from carlib.experiment.tables import PLANNED, by_label, evaluations, row, shown_name
 from carlib.paths import file_name, results_root, runs_root
-from carlib.photos import Framing, PhotoStore
-from carlib.recipes import RECIPES, hash_of, recipe
-from carlib.results import PLANNED, by_label, evaluations, row, shown_name
-from carlib.showroom import open_showroom, write_compcars
-from carlib.sources import FolderSource
-from carlib.training import load_or_train
-from carlib.verification import has_trial, score_verification
+from carlib.retrieval.embeddings import embed, thumbnails, whitened
+from carlib.retrieval.gallery import Gallery
+from carlib.retrieval.verification import has_protocol, score_verification
+from carlib.training.loop import load_or_train
 
 ROOT = Path(__file__).resolve().parents[1]
 run = CliRunner().invoke
@@ -280,13 +284,13 @@ def test_a_run_of_other_photos_is_refused_by_name(two_folders, tmp_path) -> None
 
 
 def test_a_run_from_before_photos_counted_is_refused_in_words_and_loads(toys, tmp_path) -> None:
-    chosen = toy_recipe(epochs=1)
-    _, done = load_or_train(chosen, toys, tmp_path / "old", progress=False)
+    recipe = toy_recipe(epochs=1)
+    _, done = load_or_train(recipe, toys, tmp_path / "old", progress=False)
     about = {"catalog": toys.name, "fingerprint": toys._rows_digest}  # as it was written then
     (done.folder / "data.json").write_text(json.dumps(about))
     with pytest.raises(RunError, match="did not look at their bytes"):
-        Run.of(chosen, toys, done.folder)
-    assert Checkpoint.load(done.folder).recipe == chosen
+        Run.of(recipe, toys, done.folder)
+    assert Checkpoint.load(done.folder).recipe == recipe
 
 
 def test_a_checkpoint_says_what_it_learned_from(toys, tmp_path) -> None:
@@ -326,7 +330,7 @@ def test_a_changed_recipe_has_a_name_and_a_record_of_its_own(toy_root) -> None:
 
 
 def test_changing_nothing_or_the_seed_changes_no_name() -> None:
-    plain = recipe("lite0_cpu")
+    plain = get_recipe("lite0_cpu")
     assert plain.variant(epochs=plain.epochs) == plain
     assert plain.variant(seed=3).name == "lite0_cpu" and plain.variant(seed=3).hash != plain.hash
     assert plain.variant(epochs=1).name == "lite0_cpu+epochs=1"
@@ -390,14 +394,14 @@ def test_weights_of_unknown_origin_are_told_apart_by_their_hash() -> None:
 
 
 def test_runs_of_two_recipes_are_never_averaged() -> None:
-    long, short = recipe("scratch_cpu"), recipe("scratch_cpu").but(epochs=1, seed=1)
+    long, short = get_recipe("scratch_cpu"), get_recipe("scratch_cpu").but(epochs=1, seed=1)
     one = replace(
         fake_record("scratch_cpu"), metrics={"accuracy": 0.6, "accuracy_interval": [0, 1]}
     )
     other = replace(one, name="other", recipe=asdict(short), recipe_hash="", method="")
     assert long.method != other.method == short.method
-    found = row([one, other], "scratch_cpu")
-    assert (found.seeds, found.epochs) == (1, 90)
+    scored = row([one, other], "scratch_cpu")
+    assert (scored["seeds"], scored["epochs"]) == (1, 90)
     assert shown_name(other) == "scratch_cpu (epochs=1)"  # shown as what it was
     # Under a name that the registry does not have there is no telling which is meant.
     named = [replace(r, recipe=r.recipe | {"name": "mine"}) for r in (one, other)]
@@ -481,7 +485,7 @@ def test_a_folder_may_be_called_anything(tmp_path, name) -> None:
     assert catalog.name == name and not catalog.publishable
     assert not catalog.has_part_masks and not catalog.has_official_pairs
     checkpoint, _ = load_or_train(toy_recipe(epochs=1), catalog, progress=False)
-    assert not has_trial(checkpoint, catalog)
+    assert not has_protocol(checkpoint, catalog)
     done = run(app, ["evaluate", str(next(runs_root().iterdir())), "--data", str(root), "--maps",
                      "2", "--method", "Grad-CAM", "--measure", "deletion", "--json"])  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -489,7 +493,7 @@ def test_a_folder_may_be_called_anything(tmp_path, name) -> None:
 
 def test_other_code_draws_other_cars(monkeypatch) -> None:
     first = open_showroom(photos_per_class=3, size=32, only=(0, 1)).root
-    monkeypatch.setattr("carlib.showroom.dataset._renderer", lambda: "other")
+    monkeypatch.setattr("carlib.data.drawn._renderer", lambda: "other")
     assert open_showroom(photos_per_class=3, size=32, only=(0, 1)).root != first
 
 
@@ -521,12 +525,12 @@ def test_a_part_of_compcars_verification_classes_can_be_tried(tmp_path) -> None:
     seen = catalog.select_classes(range(8))
     assert not seen.has_official_pairs
     checkpoint = Checkpoint.begin(toy_recipe(), seen)
-    assert has_trial(checkpoint, catalog)
+    assert has_protocol(checkpoint, catalog)
     record = score_verification(checkpoint, catalog, progress=False)
     assert record.scoring["lists"] != "official" and 0 <= record.metrics["medium_auc"] <= 1
     assert not (results_root() / "test_ledger.jsonl").exists()
     all_but_three = Checkpoint.begin(toy_recipe(), catalog.select_classes(range(12)))
-    assert not has_trial(all_but_three, catalog)  # the others have photos in test alone
+    assert not has_protocol(all_but_three, catalog)  # the others have photos in test alone
     with pytest.raises(RunError, match="all but three that have two photos"):
         score_verification(all_but_three, catalog, progress=False)
 
@@ -535,7 +539,7 @@ def test_pairs_need_classes_of_two_photos(toys) -> None:
     table = toys.table.copy()
     kept = (table["label"] < 2) | ~table.duplicated("label")
     few = replace(toys, table=table[kept])
-    assert not has_trial(Checkpoint.begin(toy_recipe(), few.select_classes([0])), few)
+    assert not has_protocol(Checkpoint.begin(toy_recipe(), few.select_classes([0])), few)
 
 
 def test_extras_of_a_recognized_data_set() -> None:

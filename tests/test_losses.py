@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from carlib.errors import RecipeError
-from carlib.losses import (
+from carlib.models.losses import (
     LOSSES,
     METRIC_LOSSES,
     effective_number_weights,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from carlib.errors import RecipeError
-from carlib.models import MODELS, build_model, count_flops, count_parameters
+from carlib.models.networks import MODELS, build_model, count_flops, count_parameters
 
 PARAMETERS = [  # model, classes, channels, parameters that the studies report
     ("simple_resnet", 431, 3, 11_397_615),

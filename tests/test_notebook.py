@@ -10,9 +10,11 @@ from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from toys import by_class
 
 from carlib import notebook
-from carlib.catalog import Extras
+from carlib.data.catalog import Extras
+from carlib.errors import CarlibError
+from carlib.experiment.registry import get_recipe
 from carlib.paths import runs_root
-from carlib.recipes import recipe
+from carlib.report.tables import QUESTIONS
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_recipes_are_quick_without_a_gpu_and_whole_with_one(here) -> None:
     assert (small.name, small.epochs, small.lr) == ("s1_quick+epochs=2,lr=0.5", 2, 0.5)
     assert small.seed == 3 and here.recipe("s1").name == "s1_quick"
     whole = replace(here, device="cuda").recipe("s1", {"epochs": 2}, lr=0.5)
-    assert whole == recipe("s1", seed=3).variant(lr=0.5) and whole.name == "s1+lr=0.5"
+    assert whole == get_recipe("s1", seed=3).variant(lr=0.5) and whole.name == "s1+lr=0.5"
 
 
 def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:
@@ -57,41 +59,45 @@ def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> N
     fake_record(accuracy=0.1).write()
     fake_record(seed=1, accuracy=0.3).write()
     fake_record("cnn4_quick", dataset="showroom").write()
-    assert list(notebook.full_scale().index) == ["cnn3_quick"]
-    table = notebook.full_scale("s1", "cnn3_quick")
-    assert table["val accuracy"].to_dict() == {"s1": "not run", "cnn3_quick": "0.200"}
-    assert table.loc["cnn3_quick", "95 % interval"] == "0.100 to 0.150"
+    assert list(notebook.full_scale("accuracy").index) == ["cnn3_quick"]
+    table = notebook.full_scale("accuracy", "s1", "cnn3_quick")
+    assert table["accuracy"].to_dict() == {"s1": "not run", "cnn3_quick": "0.200"}
+    assert table.loc["cnn3_quick", "interval"] == "0.100 to 0.150"
     assert table.loc["cnn3_quick", ["seeds", "training", "on"]].tolist() == [
         "2", "13 min", "2 CPU cores",
     ]  # fmt: skip
 
 
-def test_tables_without_any_record_say_so(results: Path) -> None:
-    assert notebook.full_scale("s1")["val accuracy"].tolist() == ["not run"]
-    assert notebook.full_scale().empty and notebook.full_scale_data().empty
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_tables_without_any_record_say_so(results: Path, question: str) -> None:
+    assert notebook.full_scale(question).iloc[0, 0] == "not run"
+
+
+def test_unknown_questions_name_the_known_ones(results: Path) -> None:
+    with pytest.raises(CarlibError, match="'speed'; known: accuracy, from scratch"):
+        notebook.full_scale("speed")
 
 
 def test_full_scale_data_is_a_column_per_data_set(results: Path) -> None:
     record = replace(fake_audit(), data=fake_audit().data | {"catalog": "stanford-cars"})
     record.write()
-    column = notebook.full_scale_data()["stanford-cars"]
-    assert (column["photos"], column["tiny"]) == ("7654", "41")
+    column = notebook.full_scale("data")["stanford-cars"]
+    assert (column["photos"], column["tiny"]) == ("7,654", "41")
 
 
 def test_full_scale_tells_scratch_from_transfer(results: Path) -> None:
     fake_record().write()
     fake_record("lite0_frozen").write()
-    assert list(notebook.full_scale(weights="random").index) == ["cnn3_quick"]
-    assert list(notebook.full_scale(weights="pretrained").index) == ["lite0_frozen"]
+    assert list(notebook.full_scale("from scratch").index) == ["cnn3_quick"]
+    assert list(notebook.full_scale("pretrained").index) == ["lite0_frozen"]
 
 
-def test_studies_show_their_rows_or_that_they_were_not_run(results: Path) -> None:
-    assert notebook.studies("unknown").iloc[0, 0] == "not run"
+def test_studies_show_their_rows(results: Path) -> None:
     rows = [{"score": "energy", "auroc": 0.91234}, {"score": "max softmax", "auroc": 0.9}]
     study = replace(fake_record("lite0_frozen"), kind="study", topic="unknown", name="unknown-x")
     replace(study, extra={"rows": rows}).write()
-    table = notebook.studies("unknown")
-    assert table["auroc"].tolist() == [0.912, 0.9] and set(table.index) == {"lite0_frozen"}
+    table = notebook.full_scale("unknown")
+    assert table["auroc"].tolist() == ["0.912", "0.900"] and set(table.index) == {"lite0_frozen"}
 
 
 def test_experiments_keep_what_every_network_reached_and_cost(here, results, capsys) -> None:
@@ -109,24 +115,20 @@ def test_experiments_keep_what_every_network_reached_and_cost(here, results, cap
     assert len(list((runs_root() / "records").glob("*.json"))) == 2  # of photos of one's own
 
 
-def test_retrieval_tables_show_records_or_that_there_are_none(results: Path) -> None:
-    assert notebook.full_scale_retrieval("unseen").iloc[0, 0] == "not run"
-    assert notebook.full_scale_knn().iloc[0, 0] == "not run"
-    assert notebook.full_scale_search().iloc[0, 0] == "not run"
-    assert notebook.full_scale_verification().iloc[0, 0] == "not run"
+def test_retrieval_tables_show_records(results: Path) -> None:
     for seed, value in enumerate((0.8, 0.9)):
         fake_verification(seed=seed, value=value).write()
-    table = notebook.full_scale_verification()
-    assert table.loc["siamese_lite0", ["hard_auc", "loss"]].tolist() == [0.85, "contrastive"]
+    table = notebook.full_scale("pairs")
+    assert table.loc["siamese_lite0", ["hard auc", "loss"]].tolist() == ["0.850", "contrastive"]
     for seed, value in enumerate((0.5, 0.7)):
         fake_retrieval(seed=seed, value=value).write()
-    table = notebook.full_scale_retrieval("unseen")
-    assert table.loc["lite0_frozen", ["map_at_r", "seeds"]].tolist() == [pytest.approx(0.6), 2]
+    table = notebook.full_scale("unseen classes")
+    assert table.loc["lite0_frozen", ["map at r", "seeds"]].tolist() == ["0.600", "2"]
     chosen = {"metric": "cosine", "weights": "uniform", "k": 7}
     knn = replace(fake_record("lite0_frozen"), kind="knn", name="knn-x")
     replace(knn, extra={"chosen": chosen}, timing={"predict_seconds": 0.5}).write()
-    assert notebook.full_scale_knn().loc["lite0_frozen, seed 0", "k"] == 7
+    assert notebook.full_scale("votes").loc["lite0_frozen, seed 0", "k"] == "7"
     rows = [{"index": "flat", "recall at 10": 1.0}]
     bench = replace(knn, kind="benchmark", topic="search", name="search-x", data={"photos": 10})
     replace(bench, extra={"rows": rows}).write()
-    assert notebook.full_scale_search()["photos"].tolist() == [10]
+    assert notebook.full_scale("search").index.tolist() == ["10"]

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from toys import shape, toy_recipe
 
-from carlib.catalog import Catalog
-from carlib.embeddings import embed
+from carlib.apps.predictor import Predictor, open_photo, publish
+from carlib.data.catalog import Catalog
 from carlib.errors import PhotoError, RunError
-from carlib.evaluation import evaluate, logits_of
+from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.predictor import Predictor, open_photo, publish
-from carlib.training import load_or_train
+from carlib.retrieval.embeddings import embed
+from carlib.training.loop import load_or_train
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def trained(toy_root, tmp_path_factory) -> tuple[Checkpoint, Catalog]:
     with pytest.MonkeyPatch.context() as patch:
         for part in ("cache", "runs", "results"):
             patch.setenv(f"CARLIB_{part.upper()}", str(tmp_path_factory.mktemp(part)))
-        chosen = toy_recipe(epochs=6, flip_eval=True)
-        return load_or_train(chosen, catalog, progress=False)[0], catalog
+        recipe = toy_recipe(epochs=6, flip_eval=True)
+        return load_or_train(recipe, catalog, progress=False)[0], catalog
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_networks_that_cannot_answer_say_so(trained, tmp_path) -> None:
 
 
 def test_a_network_too_large_to_publish_is_refused(trained, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("carlib.predictor.LARGEST_FILE", 1000)
+    monkeypatch.setattr("carlib.apps.predictor.LARGEST_FILE", 1000)
     with pytest.raises(RunError, match="bytes in half precision; a published checkpoint"):
         publish(*trained, path=tmp_path / "large.safetensors")
     assert not (tmp_path / "large.safetensors").exists()

@@ -14,9 +14,10 @@ import scipy.io
 import trees
 from trees import CLASSES
 
-from carlib.catalog import Catalog, open_catalog
+from carlib.data.catalog import Catalog
+from carlib.data.class_names import stanford_class_names
+from carlib.data.opening import open_catalog
 from carlib.errors import DataError
-from carlib.names import stanford_class_names
 
 
 def first_box(cat: Catalog) -> list[int]:

@@ -8,42 +8,43 @@ import json
 import pytest
 import torch
 
-from carlib.augment import PRESETS, cpu_pipeline, preset
+from carlib.data.transforms import PRESETS, cpu_pipeline, preset
 from carlib.errors import RecipeError
 from carlib.experiment.network import make_network
-from carlib.models import MODELS, count_parameters
-from carlib.recipes import RECIPES, Recipe, quick, recipe, recipe_from_dict, recipe_from_json
-from carlib.training import lr_factor, make_optimizer
+from carlib.experiment.recipe import Recipe, recipe_from_dict, recipe_from_json
+from carlib.experiment.registry import RECIPES, get_recipe, quick
+from carlib.models.networks import MODELS, count_parameters
+from carlib.training.optimizer import lr_factor, make_optimizer
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_gives_the_recipe_back(name):
-    chosen = recipe(name)
-    assert chosen.name == name and chosen.note
-    assert recipe_from_json(chosen.to_json()) == chosen
-    assert list(json.loads(chosen.to_json())) == [f.name for f in dataclasses.fields(Recipe)]
+    recipe = get_recipe(name)
+    assert recipe.name == name and recipe.note
+    assert recipe_from_json(recipe.to_json()) == recipe
+    assert list(json.loads(recipe.to_json())) == [f.name for f in dataclasses.fields(Recipe)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_can_be_built(name):
-    side = 80 if recipe(name).model == "inception_v3" else 32  # five halvings need their pixels
-    chosen = quick(recipe(name), epochs=3, size=side)
-    model = make_network(chosen, 5).eval()
+    side = 80 if get_recipe(name).model == "inception_v3" else 32  # five halvings need their pixels
+    recipe = quick(get_recipe(name), epochs=3, size=side)
+    model = make_network(recipe, 5).eval()
     with torch.no_grad():
-        found = model(torch.rand(2, 1 if chosen.grayscale else 3, side, side))
-    assert found.shape == (2, chosen.embedding or 5)
-    assert make_optimizer(chosen, model).param_groups[0]["lr"] == chosen.lr
+        found = model(torch.rand(2, 1 if recipe.grayscale else 3, side, side))
+    assert found.shape == (2, recipe.embedding or 5)
+    assert make_optimizer(recipe, model).param_groups[0]["lr"] == recipe.lr
     photo = torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()
-    assert cpu_pipeline(preset(chosen.augment), 32)([photo], 0).shape == (1, 32, 32, 3)
+    assert cpu_pipeline(preset(recipe.augment), 32)([photo], 0).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_quick_keeps_the_method_and_cuts_the_cost(name):
-    chosen, short = recipe(name), quick(recipe(name))
+    recipe, short = get_recipe(name), quick(get_recipe(name))
     assert short.epochs <= 12 and short.kept_size <= 72
-    assert short.scored_size == short.size <= 64 and short.name != chosen.name
+    assert short.scored_size == short.size <= 64 and short.name != recipe.name
     for field in ("model", "loss", "augment", "mixup", "cutmix", "optimizer", "lr", "grayscale"):
-        assert getattr(short, field) == getattr(chosen, field)
+        assert getattr(short, field) == getattr(recipe, field)
 
 
 @pytest.mark.parametrize(
@@ -77,9 +78,9 @@ def test_wrong_values_are_named(values, message):
 
 def test_unknown_recipe_suggests_near_names():
     with pytest.raises(RecipeError, match="'scratch-cpu'; known: scratch_cpu"):
-        recipe("scratch-cpu")
+        get_recipe("scratch-cpu")
     with pytest.raises(RecipeError, match=r"unknown recipe 'zzz'; known: .*resnet_large_focal"):
-        recipe("zzz")
+        get_recipe("zzz")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '"cnn3"'])
@@ -94,7 +95,7 @@ def test_whole_numbers_serve_as_floats():
 
 
 def test_losses_and_networks_that_compare_belong_together():
-    assert recipe("lite0_arcface").embedding == 512
+    assert get_recipe("lite0_arcface").embedding == 512
     for wrong, said in (
         ({"loss": "triplet"}, "known: cross_entropy"),
         ({"embedding": 64}, "loss is 'cross_entropy'; known: contrastive"),
@@ -116,14 +117,14 @@ def test_hash_follows_what_decides_the_result():
 
 
 def test_the_studies_recipes_are_what_the_studies_did():
-    s1 = recipe("s1")
+    s1 = get_recipe("s1")
     assert (s1.mixup, s1.mix_probability, s1.sampler, s1.smoothing) == (0.4, 0.5, "balanced", 0.05)
     assert (s1.optimizer, s1.lr, s1.schedule, s1.epochs) == ("adamw", 1e-3, "one_cycle", 70)
     assert (s1.monitor, s1.patience, s1.min_change) == ("loss", 5, 1e-3)
-    assert {recipe(n).model for n in ("cnn3", "cnn4", "cnn_advanced")} <= set(MODELS)
-    assert recipe("cnn_advanced").size == 160 and recipe("cnn_advanced").grayscale
-    assert recipe("resnet_focal").but(loss="cross_entropy", smoothing=0.1).hash == (
-        recipe("resnet_ce").hash
+    assert {get_recipe(n).model for n in ("cnn3", "cnn4", "cnn_advanced")} <= set(MODELS)
+    assert get_recipe("cnn_advanced").size == 160 and get_recipe("cnn_advanced").grayscale
+    assert get_recipe("resnet_focal").but(loss="cross_entropy", smoothing=0.1).hash == (
+        get_recipe("resnet_ce").hash
     )
     assert {r.augment for r in RECIPES.values()} <= set(PRESETS)
 
@@ -139,8 +140,8 @@ def test_photos_grow_in_steps_and_never_beyond_the_size():
 
 
 def factors(steps: int = 100, **changes: object) -> list[float]:
-    chosen = Recipe().but(**changes)
-    return [lr_factor(chosen, step / (steps - 1)) for step in range(steps)]
+    recipe = Recipe().but(**changes)
+    return [lr_factor(recipe, step / (steps - 1)) for step in range(steps)]
 
 
 def test_one_cycle_rises_from_a_25th_to_the_peak_and_ends_at_nothing():
@@ -161,8 +162,8 @@ def test_no_schedule_leaves_the_range(schedule, warmup):
 
 
 def test_steps_drop_at_the_epochs_they_name():
-    chosen = Recipe(schedule="step", epochs=20, step_epochs=7, step_factor=0.1)
-    by_epoch = [lr_factor(chosen, epoch / 20) for epoch in range(20)]
+    recipe = Recipe(schedule="step", epochs=20, step_epochs=7, step_factor=0.1)
+    by_epoch = [lr_factor(recipe, epoch / 20) for epoch in range(20)]
     assert by_epoch == pytest.approx([1.0] * 7 + [0.1] * 7 + [0.01] * 6)
 
 
@@ -181,4 +182,4 @@ def test_weight_decay_spares_biases_and_norms():
 )  # fmt: skip
 def test_siamese_networks_have_the_parameters_of_study_s0(name, count):
     with torch.device("meta"):
-        assert count_parameters(make_network(recipe(name), 431)) == count
+        assert count_parameters(make_network(get_recipe(name), 431)) == count

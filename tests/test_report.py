@@ -16,10 +16,11 @@ from PIL import Image
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
-from carlib import figures, report
 from carlib.cli import app
 from carlib.errors import RunError
-from carlib.results import evaluations, final_rows
+from carlib.experiment.tables import evaluations, final_rows
+from carlib.report import build as report
+from carlib.report import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"

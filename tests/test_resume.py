@@ -17,11 +17,15 @@ import pytest
 import torch
 from toys import toy_catalog, toy_recipe
 
-from carlib import files, training
+from carlib import files
 from carlib.errors import RunError
 from carlib.experiment.run import Run
 from carlib.files import load_tensors
-from carlib.training import Trainer, train
+from carlib.training import epoch
+from carlib.training import loop as training
+from carlib.training.loop import train
+from carlib.training.parts import make_accelerator, make_parts
+from carlib.training.state import TrainState, load_state, save_state
 
 RECIPES = {  # between them: everything that a run has to remember
     "averaged": dict(model="cnn_advanced", ema=0.9, mixup=0.4, cutmix=1.0, flip_eval=True,
@@ -35,7 +39,7 @@ RECIPES = {  # between them: everything that a run has to remember
 EPOCHS, STEPS = 3, 5  # 80 photos in batches of 16
 
 
-def chosen(name: str):
+def stateful(name: str):
     return toy_recipe(epochs=EPOCHS, batch_size=16, **RECIPES[name])
 
 
@@ -43,28 +47,28 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_in(kind: type, name: str, when, after: bool = False) -> None:
-    """Kill this process when it calls a method for which `when(self, *arguments)` is true."""
-    method = getattr(kind, name)
+def die_in(module, name: str, when, after: bool = False) -> None:
+    """Kill this process when it calls a function for which `when(*arguments)` is true."""
+    function = getattr(module, name)
 
-    def deadly(self, *arguments):
-        if not after and when(self, *arguments):
+    def deadly(*arguments):
+        if not after and when(*arguments):
             die()
-        result = method(self, *arguments)
-        if after and when(self, *arguments):
+        result = function(*arguments)
+        if after and when(*arguments):
             die()
         return result
 
-    setattr(kind, name, deadly)
+    setattr(module, name, deadly)
 
 
 def before_step(number: int):
-    return lambda: die_in(Trainer, "_step", lambda self, *_: self.done.step == number)
+    return lambda: die_in(epoch, "train_step", lambda _, state, *rest: state.step == number)
 
 
 def after_the_best_weights() -> None:
     """Between two files: the best weights are of an epoch that the state does not know yet."""
-    die_in(Trainer, "_judge", lambda self, _: self.done.epoch == 2, after=True)
+    die_in(training, "judge", lambda _, __, state, ___: state.epoch == 2, after=True)
 
 
 def while_the_state_is_written() -> None:
@@ -110,15 +114,15 @@ def session(name: str, root: str, cache: str, folder: str, moment: str | None) -
     if moment:
         MOMENTS[moment]()
     workers = 1 if moment == "middle of the second epoch" else 0
-    train(chosen(name), toy_catalog(Path(root)), folder, progress=False, workers=workers)
+    train(stateful(name), toy_catalog(Path(root)), folder, progress=False, workers=workers)
 
 
 @pytest.fixture(scope="module")
 def processes():
     """A server that has imported everything and forks clean processes off."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["carlib.training", "albumentations", "accelerate", "timm.data",
-                                    "timm.utils", "torch.utils.tensorboard"])  # fmt: skip
+    preload = ["carlib.training.loop", "albumentations", "accelerate", "timm.data", "timm.utils"]
+    context.set_forkserver_preload([*preload, "torch.utils.tensorboard"])
     return context
 
 
@@ -150,15 +154,15 @@ def test_killed_and_resumed_ends_in_the_same_weights(
     process.start()
     process.join(1800)
     assert process.exitcode == -signal.SIGKILL
-    run = Run.of(chosen(name), toy_catalog(toy_root), folder)
+    run = Run.of(stateful(name), toy_catalog(toy_root), folder)
     assert not run.finished
     os.environ["CARLIB_CACHE"] = str(whole)  # put back by the private_folders fixture
-    train(chosen(name), toy_catalog(toy_root), folder, progress=False, workers=0)
+    train(stateful(name), toy_catalog(toy_root), folder, progress=False, workers=0)
     for file in ("last.safetensors", "best.safetensors"):
         mine, theirs = load_tensors(folder / file)[0], load_tensors(whole / name / file)[0]
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[key], theirs[key]) for key in mine), file
-    there = Run.of(chosen(name), toy_catalog(toy_root), whole / name)
+    there = Run.of(stateful(name), toy_catalog(toy_root), whole / name)
     without_time = [{k: v for k, v in row.items() if k != "seconds"} for row in run.history()]
     assert without_time == [
         {k: v for k, v in row.items() if k != "seconds"} for row in there.history()
@@ -259,31 +263,29 @@ def test_photos_deleted_during_an_epoch_are_not_missed(
     long_run, toy_root, tmp_path, monkeypatch
 ) -> None:
     """They were decoded once, and the training lives on that."""
-    root, judge = tmp_path / "shapes", Trainer._judge
+    root, judge = tmp_path / "shapes", training.judge
     shutil.copytree(toy_root, root)
     catalog = toy_catalog(root)
 
-    def delete_then_judge(self, *arguments):
+    def delete_then_judge(*arguments):
         shutil.rmtree(root, ignore_errors=True)
-        return judge(self, *arguments)
+        return judge(*arguments)
 
-    monkeypatch.setattr(Trainer, "_judge", delete_then_judge)
+    monkeypatch.setattr(training, "judge", delete_then_judge)
     train(long_recipe(), catalog, tmp_path / "run", progress=False, workers=0)
     assert not root.exists() and same_weights(tmp_path / "run", long_run / "whole")
 
 
-def test_the_scale_of_fp16_gradients_is_remembered(toys):
+def test_the_scale_of_fp16_gradients_is_remembered(toys, tmp_path):
     """Half precision needs a GPU to train in; what is kept of it does not."""
-    recipe = chosen("plateau")
+    recipe = stateful("plateau")
 
-    def trainer(scale: float) -> Trainer:
-        accelerator = training.make_accelerator(recipe)
+    def parts(scale: float):
+        accelerator = make_accelerator(recipe)
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        run = Run.of(recipe, toys)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        return Trainer(run, toys, accelerator, workers=0)
+        return make_parts(recipe, toys, accelerator)
 
-    trainer(1024.0)._keep({"epoch": 1.0})
-    resumed = trainer(65536.0)
-    assert resumed.done.history == [{"epoch": 1.0}]
+    save_state(tmp_path / "state", parts(1024.0), TrainState(history=[{"epoch": 1.0}]))
+    resumed = parts(65536.0)
+    assert load_state(tmp_path / "state", resumed).history == [{"epoch": 1.0}]
     assert resumed.accelerator.scaler.get_scale() == 1024.0

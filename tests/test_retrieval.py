@@ -10,9 +10,17 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from toys import by_class, toy_catalog, toy_recipe
 from typer.testing import CliRunner
 
-from carlib.catalog import Catalog
 from carlib.cli import app
-from carlib.embeddings import (
+from carlib.data.catalog import Catalog
+from carlib.data.framing import Framing
+from carlib.errors import RunError
+from carlib.evaluation.evaluate import features_of
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import load_records
+from carlib.plots import bars_with_intervals
+from carlib.plots import class_map as class_map_figure
+from carlib.plots import neighbors as neighbor_figure
+from carlib.retrieval.embeddings import (
     Embeddings,
     Whitening,
     effective_rank,
@@ -21,32 +29,19 @@ from carlib.embeddings import (
     thumbnails,
     whitened,
 )
-from carlib.errors import RunError
-from carlib.evaluation import features_of
-from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.record import load_records
-from carlib.gallery import Gallery
-from carlib.photos import Framing
-from carlib.plots import bars_with_intervals
-from carlib.plots import class_map as class_map_figure
-from carlib.plots import neighbors as neighbor_figure
-from carlib.retrieval import (
-    choose_k,
+from carlib.retrieval.gallery import Gallery
+from carlib.retrieval.knn import choose_k, knn_record, knn_table, neighbors, other_neighbors, votes
+from carlib.retrieval.ranking import (
     class_map,
     hardest_queries,
-    knn_record,
-    knn_table,
     label_suspects,
     mean_scores,
-    neighbors,
-    other_neighbors,
     query_scores,
     retrieval_scores,
     score_retrieval,
     score_table,
-    votes,
 )
-from carlib.training import load_or_train, train
+from carlib.training.loop import load_or_train, train
 
 
 def photos(sizes=(12, 9, 5, 2, 1), dims: int = 8, seed: int = 0, noise: float = 1.2) -> Embeddings:
@@ -207,8 +202,8 @@ def test_a_whitened_classifier_embeds_as_the_whitening_does(toys) -> None:
 
 
 def test_a_network_is_compared_below_its_last_layer(toys) -> None:
-    chosen = toy_recipe().but(embedding=8, loss="proxy_anchor", sampler="per_class")
-    checkpoint = Checkpoint.begin(chosen, toys)
+    recipe = toy_recipe().but(embedding=8, loss="proxy_anchor", sampler="per_class")
+    checkpoint = Checkpoint.begin(recipe, toys)
     below = checkpoint.below_head()
     assert below.points == "features" and below.hash != checkpoint.hash
     points, features = (embed(one, toys, "val", progress=False) for one in (checkpoint, below))
@@ -261,15 +256,15 @@ def test_k_is_chosen_without_the_photos_that_are_scored(trained) -> None:
 
 def test_a_plain_backbone_embeds_without_any_training(trained) -> None:
     _, catalog = trained
-    chosen = toy_recipe(model="resnet18", statistics="model")
-    plain, again = (Checkpoint.begin(chosen, catalog) for _ in range(2))
-    other = Checkpoint.begin(chosen.but(seed=1), catalog)
+    recipe = toy_recipe(model="resnet18", statistics="model")
+    plain, again = (Checkpoint.begin(recipe, catalog) for _ in range(2))
+    other = Checkpoint.begin(recipe.but(seed=1), catalog)
     assert plain.hash == again.hash != other.hash
     found = embed(plain, catalog, "val", progress=False)
     assert found.vectors.shape == (catalog.split_sizes["val"], 512)
     np.testing.assert_array_equal(found.vectors, embed(again, catalog, "val").vectors)
     with pytest.raises(RunError, match="known when it trains"):
-        Checkpoint.begin(chosen.but(statistics="data"), catalog)
+        Checkpoint.begin(recipe.but(statistics="data"), catalog)
 
 
 def test_thumbnails_are_the_pixels_of_small_copies(trained) -> None:

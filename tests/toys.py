@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
-from carlib.catalog import Catalog, open_catalog
+from carlib.data.catalog import Catalog
+from carlib.data.opening import open_catalog
 
 if TYPE_CHECKING:
-    from carlib.recipes import Recipe
+    from carlib.experiment.recipe import Recipe
 
 SHAPES = ("blue bar", "green ring", "red disc", "white square")  # sorted, as folders are
 WIDTH, HEIGHT = 48, 40
@@ -55,7 +56,7 @@ def toy_catalog(root: Path, val_fraction: float = 1 / 6) -> Catalog:
 
 def toy_recipe(**changes: object) -> Recipe:
     """Three convolutions on 16 px photos, four epochs of ten steps."""
-    from carlib.recipes import Recipe  # not above: a process that builds a store needs no torch
+    from carlib.experiment.recipe import Recipe
 
     plain = dict(
         name="toy", model="cnn3", size=16, store_size=20, augment="light", smoothing=0.0,
@@ -66,7 +67,8 @@ def toy_recipe(**changes: object) -> Recipe:
 
 def build_store(root: str, start, results) -> None:
     """For another process: wait for the others, build the store, tell shape and sum."""
-    from carlib.photos import Framing, PhotoStore
+    from carlib.data.framing import Framing
+    from carlib.data.store import PhotoStore
 
     catalog = toy_catalog(Path(root))
     start.wait()

@@ -12,6 +12,7 @@ which git ignores: the committed notebooks only ever show drawn cars.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -24,9 +25,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 1800  # seconds for one cell on the drawn cars, against hangs; real photos have none
 KEPT_METADATA = {"kernelspec", "language_info"}
-FROM_RECORDS = re.compile(
-    r"(full_scale\w*|studies)\([^()]*\)"
-)  # a cell that shows records, no more
+FROM_RECORDS = re.compile(r"full_scale\([^()]*\)")  # a cell that shows records, no more
 TIMED = "notebooks"  # topic of the record of running times and memory
 
 SETUP = """\
@@ -72,8 +71,8 @@ def stamp(path: Path) -> nbformat.NotebookNode:
     title, _, rest = notebook.cells[0].source.split("\n", 2)
     notebook.cells[0].source = "\n".join([title, badge(path), timed(rest, path)])
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    _, _, own = first.source.partition("here = carlib.setup()")
-    first.source = setup_code() + own
+    _, _, imports = first.source.partition("here = carlib.setup()")
+    first.source = setup_code() + imports
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.outputs and FROM_RECORDS.fullmatch(cell.source):
             renew(cell)
@@ -108,15 +107,30 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
+def layout() -> str:
+    """A line for every package and file of carlib: the first sentence of what it says of itself."""
+    lines = ["```"]
+    files = (ROOT / "carlib").rglob("*.py")
+    for path in sorted(files, key=lambda path: (path.parent, path.name)):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        words = " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
+        sentence = re.split(r"\. (?=[A-Z])", words)[0].rstrip(".")
+        package = path.name == "__init__.py"
+        name = f"{path.parent.relative_to(ROOT)}/" if package else f"  {path.name}"
+        lines.append(f"{name:22s} {sentence}")
+    return "\n".join([*lines, "```"])
+
+
 def readme() -> str:
-    """README.md with its list of notebooks renewed: a row per notebook, title and badge."""
-    from carlib.report import fill
+    """README.md renewed: a row per notebook, title and badge, and a line per file of carlib."""
+    from carlib.report.build import fill
 
     rows = ["| notebook | on Colab |", "|---|---|"]
     for path in notebooks():
         title = nbformat.read(path, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
         rows.append(f"| [{title}](notebooks/{path.name}) | {badge(path)} |")
-    return fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
+    text = fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
+    return fill(text, "layout", layout())
 
 
 def copies_folder() -> Path | None:
@@ -127,7 +141,7 @@ def copies_folder() -> Path | None:
     data = os.environ.get("CARLIB_DATA") or "showroom"
     if data == "showroom":
         return None
-    from carlib.catalog import open_catalog
+    from carlib.data.opening import open_catalog
     from carlib.paths import file_name, runs_root
 
     folder, mark, words = data.partition("#") if not Path(data).exists() else (data, "", "")
@@ -221,14 +235,14 @@ def execute() -> dict[str, tuple[float, float]]:
 
 def stale() -> list[str]:
     """What is not as a stamp would leave it, in words."""
-    found = [
+    outdated = [
         f"{path.name}: badge, set-up cell, costs or a table of records is out of date"
         for path in notebooks()
         if stamp(path) != nbformat.read(path, as_version=4)
     ]
     if readme() != (ROOT / "README.md").read_text():
-        found.append("README.md: its list of notebooks is out of date")
-    return found
+        outdated.append("README.md: its list of notebooks or files is out of date")
+    return outdated
 
 
 def stamp_all() -> None:
@@ -241,9 +255,9 @@ def stamp_all() -> None:
 def main(command: str) -> int:
     """Do what the command says for every notebook; gives the exit code."""
     if command == "check":
-        found = stale()
-        print("".join(f"{line}; run: tools/notebooks.py stamp\n" for line in found), end="")
-        return 1 if found else 0
+        outdated = stale()
+        print("".join(f"{line}; run: tools/notebooks.py stamp\n" for line in outdated), end="")
+        return 1 if outdated else 0
     if command == "time" and copies_folder() is not None:
         sys.exit("the record is of the drawn cars; unset CARLIB_DATA")
     took = execute() if command in ("run", "time") else {}

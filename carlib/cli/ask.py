@@ -38,9 +38,9 @@ class Training:
 
 def ask_training() -> Training:
     """Ask for task, target, recipe, loss, cache, epochs and batch; Enter takes the default."""
-    from carlib.losses import LOSSES, METRIC_LOSSES
+    from carlib.experiment.registry import RECIPES, get_recipe
+    from carlib.models.losses import LOSSES, METRIC_LOSSES
     from carlib.paths import cache_root
-    from carlib.recipes import RECIPES, recipe
 
     data = typer.prompt(
         "data set: a folder, or showroom", os.environ.get("CARLIB_DATA", "showroom")
@@ -49,20 +49,20 @@ def ask_training() -> Training:
     target = _one_of("target", ("model", "make"), "model")
     embeds = task == "verify"
     names = [name for name, known in RECIPES.items() if bool(known.embedding) == embeds]
-    chosen = recipe(_one_of("recipe", names, "siamese_lite0" if embeds else "lite0_cpu"))
-    loss = _one_of("loss", METRIC_LOSSES if embeds else LOSSES, chosen.loss)
+    recipe = get_recipe(_one_of("recipe", names, "siamese_lite0" if embeds else "lite0_cpu"))
+    loss = _one_of("loss", METRIC_LOSSES if embeds else LOSSES, recipe.loss)
     usual = str(cache_root())
     cache = typer.prompt("cache of decoded photos", usual)
-    epochs = _number("epochs", chosen.epochs)
-    batch = _number("photos in a batch", chosen.batch_size)
+    epochs = _number("epochs", recipe.epochs)
+    batch = _number("photos in a batch", recipe.batch_size)
     asked = {"loss": loss, "epochs": epochs, "batch_size": batch}
     changes = [
-        f"{field}={value}" for field, value in asked.items() if value != getattr(chosen, field)
+        f"{field}={value}" for field, value in asked.items() if value != getattr(recipe, field)
     ]
-    if loss != "contrastive" and chosen.sampler == "pairs":
+    if loss != "contrastive" and recipe.sampler == "pairs":
         changes.append("sampler=per_class")  # the others compare all photos of a batch
     place = data if target == "model" else f"{data}#{target}"
-    return Training(chosen.name, place, tuple(changes), "" if cache == usual else cache)
+    return Training(recipe.name, place, tuple(changes), "" if cache == usual else cache)
 
 
 def _one_of(question: str, choices: Sequence[str], default: str) -> str:

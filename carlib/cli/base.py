@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,6 @@ from typer.core import TyperGroup
 from carlib.errors import CarlibError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from carlib.experiment.checkpoint import Checkpoint
     from carlib.experiment.run import Run
 
@@ -73,12 +72,10 @@ def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
     return checkpoint, run if path.is_dir() and run.finished else None
 
 
-def table_of(title: str, *columns: str) -> Table:
-    """A table; columns named "photos", "classes" or "how many" hold numbers, set to the right."""
-    from rich.table import Table
+def show_table(rows: Sequence[Mapping[str, Any]], *columns: str, title: str = "") -> None:
+    """Print rows as a table, see `carlib.report.tables`."""
+    from rich.console import Console
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        numbers = column in ("photos", "classes", "how many")
-        table.add_column(column, justify="right" if numbers else "left")
-    return table
+    from carlib.report.tables import Table
+
+    Console().print(Table.of(rows, *columns, title=title).rich())

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carlib.cli.base import AsJson, DataPath, app, table_of
+from carlib.cli.base import AsJson, DataPath, app, show_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import pandas as pd
 
-    from carlib.audit import Audit
-    from carlib.catalog import Catalog
+    from carlib.data.audit import Audit
+    from carlib.data.catalog import Catalog
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set: audit, export, show.")
 app.add_typer(data_app, name="data")
@@ -35,21 +35,21 @@ def data_audit(
     record: Annotated[bool, typer.Option("--record", help="Write the record too.")] = False,
 ) -> None:
     """Find bad photos and copies; exit code 1 when copies sit on both sides of a split."""
-    from carlib.audit import audit
+    from carlib.data.audit import audit
 
     catalog = _open(path, val_fraction)
-    found = audit(catalog, progress=not as_json)
+    result = audit(catalog, progress=not as_json)
     if csv is not None:
-        found.to_csv(csv)
+        result.to_csv(csv)
     if as_json:
-        typer.echo(json.dumps(found.summary(), indent=1))
+        typer.echo(json.dumps(result.summary(), indent=1))
     else:
-        _print_audit(catalog, found, csv)
+        _print_audit(catalog, result, csv)
     if record:
-        from carlib.audit import audit_record
+        from carlib.experiment.audits import audit_record
 
-        typer.echo(f"record: {audit_record(found, catalog).write()}", err=True)
-    raise typer.Exit(1 if found.leaks else 0)
+        typer.echo(f"record: {audit_record(result, catalog).write()}", err=True)
+    raise typer.Exit(1 if result.leaks else 0)
 
 
 @data_app.command("fetch")
@@ -63,7 +63,7 @@ def data_fetch(
     ] = "hub",
 ) -> None:
     """Fetch a data set, going on where a cut download stopped, and check what arrived."""
-    from carlib.fetch import fetch
+    from carlib.data.download import fetch
     from carlib.paths import checkout
 
     folder = to or checkout() / "data" / name
@@ -85,88 +85,81 @@ def data_export(
 @data_app.command("show")
 def data_show(path: DataPath, val_fraction: ValFraction = 0.0) -> None:
     """Print what is in a data set: splits, classes, makes, models, years, bodies, boxes."""
-    from rich.console import Console
-
     catalog = _open(path, val_fraction)
-    console = Console()
-    console.print(_facts(catalog))
-    console.print(_counts("body", catalog))
-    console.print(_counts("make", catalog))
+    show_table(_facts(catalog), title=f"{catalog.name} ({catalog.fingerprint})")
+    for column in ("body", "make"):
+        show_table(_counts(column, catalog), title=f"by {column}")
 
 
 def _open(path: str, val_fraction: float) -> Catalog:
-    from carlib.catalog import open_catalog
+    from carlib.data.opening import open_catalog
 
     catalog = open_catalog(path)
     return catalog.stratified_split(val_fraction) if val_fraction else catalog
 
 
-def _facts(catalog: Catalog) -> Table:
-    rows = catalog.table
-    facts = table_of(f"{catalog.name} ({catalog.fingerprint})", "what", "how many")
-    facts.add_row("photos", f"{len(catalog):,}")
-    for split, count in catalog.split_sizes.items():
-        facts.add_row(f"  split {split}", f"{count:,}")
-    facts.add_row("classes", str(catalog.num_classes))
-    per_class = rows["label"].value_counts()
+def _facts(catalog: Catalog) -> list[dict[str, object]]:
+    table = catalog.table
+    facts: dict[str, object] = {"photos": len(catalog)}
+    facts |= {f"  split {split}": count for split, count in catalog.split_sizes.items()}
+    facts["classes"] = catalog.num_classes
+    per_class = table["label"].value_counts()
     if len(per_class):
-        facts.add_row("photos per class", f"{per_class.min()} to {per_class.max()}")
+        facts["photos per class"] = [int(per_class.min()), int(per_class.max())]
     for column in ("make", "model", "body", "year", "viewpoint"):
-        facts.add_row(f"{column}s" if column != "body" else "bodies", str(rows[column].nunique()))
-    facts.add_row("photos without label", f"{int(rows['label'].isna().sum()):,}")
-    facts.add_row("photos with a box", f"{int(rows['x1'].notna().sum()):,}")
-    if rows["x1"].notna().any():
-        widths, heights = rows["x2"] - rows["x1"], rows["y2"] - rows["y1"]
-        facts.add_row("box width, px", f"{widths.min()} to {widths.max()}")
-        facts.add_row("box height, px", f"{heights.min()} to {heights.max()}")
-    return facts
+        facts[f"{column}s" if column != "body" else "bodies"] = table[column].nunique()
+    facts["photos without label"] = int(table["label"].isna().sum())
+    boxed = table[table["x1"].notna()]
+    facts["photos with a box"] = len(boxed)
+    if len(boxed):
+        for side, lengths in (
+            ("width", boxed["x2"] - boxed["x1"]),
+            ("height", boxed["y2"] - boxed["y1"]),
+        ):
+            facts[f"box {side}, px"] = [int(lengths.min()), int(lengths.max())]
+    return [{"what": what, "how many": value} for what, value in facts.items()]
 
 
-def _counts(column: str, catalog: Catalog) -> Table:
+def _counts(column: str, catalog: Catalog) -> list[dict[str, object]]:
     """Classes and photos per value of a column, most photos first."""
-    table = table_of(f"by {column}", column, "classes", "photos")
-    for value, part in sorted(
-        catalog.table.groupby(catalog.table[column].fillna("not stated")),
-        key=lambda item: (-len(item[1]), item[0]),
-    ):
-        table.add_row(str(value), str(part["label"].nunique()), str(len(part)))
-    return table
+    groups = catalog.table.groupby(catalog.table[column].fillna("not stated"))
+    rows = [
+        {column: str(value), "classes": int(part["label"].nunique()), "photos": len(part)}
+        for value, part in groups
+    ]
+    return sorted(rows, key=lambda line: (-line["photos"], line[column]))
 
 
-def _print_audit(catalog: Catalog, found: Audit, csv: Path | None, shown: int = 10) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console()
-    table = table_of(f"{catalog.name}: {len(catalog):,} photos", "finding", "photos", "for example")
-    for finding, count in found.counts.items():
-        examples = found.findings["path"][found.findings["finding"] == finding]
-        table.add_row(finding, str(count), escape(", ".join(examples.head(2))))
-    console.print(table)
-
-    summary = found.summary()
-    console.print(
+def _print_audit(catalog: Catalog, result: Audit, csv: Path | None, shown: int = 10) -> None:
+    findings, summary = result.findings, result.summary()
+    rows = [
+        {"finding": finding, "photos": count,
+         "for example": ", ".join(findings["path"][findings["finding"] == finding].head(2))}
+        for finding, count in result.counts.items()
+    ]  # fmt: skip
+    show_table(rows, title=f"{catalog.name}: {len(catalog):,} photos")
+    typer.echo(
         f"{summary['usable']:,} of {summary['photos']:,} photos can be used; "
         f"{summary['copy_groups']} groups of copies."
     )
-    per_class = found.class_counts.sum(axis="columns").sort_values(kind="stable")
-    table = table_of("smallest and largest classes", "class", "photos")
-    for name, count in [*per_class.head(3).items(), *per_class.iloc[3:].tail(3).items()]:
-        table.add_row(escape(name), str(count))
-    console.print(table)
-    copies = found.copies()
+    per_class = result.class_counts.sum(axis="columns").sort_values(kind="stable")
+    ends = [*per_class.head(3).items(), *per_class.iloc[3:].tail(3).items()]
+    rows = [{"class": name, "photos": int(count)} for name, count in ends]
+    show_table(rows, title="smallest and largest classes")
+    _print_leaks(result.copies(), shown)
+    typer.echo(f"All findings: {csv}" if csv else "All findings, photo by photo: add --csv FILE.")
+
+
+def _print_leaks(copies: pd.DataFrame, shown: int) -> None:
     leaking = copies[copies["leaks"]]
-    if len(leaking):
-        table = table_of("copies across splits", "copies", "splits", "kind")
-        for row in leaking.head(shown).itertuples():
-            table.add_row(escape("\n".join(row.paths)), ", ".join(row.splits), row.kind)
-        console.print(table)
-        if len(leaking) > shown:
-            console.print(f"... and {len(leaking) - shown} groups more.")
-        console.print("A split leaks: photos of train or val have copies in another split.")
-    else:
-        console.print("No copies across splits.")
-    if csv is not None:
-        console.print(f"All findings: {csv}", markup=False)
-    else:
-        console.print("All findings, photo by photo: add --csv FILE.")
+    if not len(leaking):
+        typer.echo("No copies across splits.")
+        return
+    rows = [
+        {"copies": "\n".join(line.paths), "splits": ", ".join(line.splits), "kind": line.kind}
+        for line in leaking.head(shown).itertuples()
+    ]
+    show_table(rows, title="copies across splits")
+    if len(leaking) > shown:
+        typer.echo(f"... and {len(leaking) - shown} groups more.")
+    typer.echo("A split leaks: photos of train or val have copies in another split.")

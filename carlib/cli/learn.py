@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carlib.cli.base import AsJson, DataOption, app, opened, table_of
+from carlib.cli.base import AsJson, DataOption, app, opened, show_table
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from carlib.catalog import Catalog
+    from carlib.data.catalog import Catalog
     from carlib.experiment.checkpoint import Checkpoint
+    from carlib.experiment.recipe import Recipe
     from carlib.experiment.record import Record
     from carlib.experiment.run import Run
-    from carlib.recipes import Recipe
 
 
 @app.command("train")
@@ -50,22 +50,22 @@ def train_command(
     """
     if not recipe_name:
         recipe_name, data, change = _asked_for()
-    from carlib.catalog import open_catalog
-    from carlib.evaluation import evaluate
-    from carlib.recipes import quick, recipe
-    from carlib.training import load_or_train
+    from carlib.data.opening import open_catalog
+    from carlib.evaluation.evaluate import evaluate
+    from carlib.experiment.registry import get_recipe, quick
+    from carlib.training.loop import load_or_train
 
-    base = quick(recipe(recipe_name)) if on_laptop else recipe(recipe_name)
-    chosen = base.variant(**_changes(change or []))
+    base = quick(get_recipe(recipe_name)) if on_laptop else get_recipe(recipe_name)
+    recipe = base.variant(**_changes(change or []))
     if name:
-        chosen = _named(chosen, name, base)
+        recipe = _named(recipe, name, base)
     catalog = open_catalog(data).with_val()
     learned = catalog.select_classes(range(classes)) if classes else catalog
-    for seed in range(chosen.seed, chosen.seed + seeds):
+    for seed in range(recipe.seed, recipe.seed + seeds):
         checkpoint, run = load_or_train(
-            chosen.but(seed=seed), learned, profile=profile, progress=not as_json, say=_to_stderr
+            recipe.but(seed=seed), learned, profile=profile, progress=not as_json, say=_to_stderr
         )
-        if classes or chosen.embedding:
+        if classes or recipe.embedding:
             _compare(checkpoint, catalog, run, as_json)
         else:
             _tell(evaluate(checkpoint, catalog, "val", run), _print_score, as_json)
@@ -97,23 +97,34 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
-    from carlib.catalog import open_catalog
-    from carlib.evaluation import evaluate, evaluate_views
+    from carlib.data.opening import open_catalog
+    from carlib.evaluation.evaluate import evaluate, evaluate_views
 
     checkpoint, run = opened(checkpoint_path)
     catalog = open_catalog(data).with_val()
     if maps:
-        from carlib.explain import METHODS
-        from carlib.faithfulness import MEASURES, score_maps
-
-        chosen = tuple(method or METHODS), tuple(measure or MEASURES)
-        record = score_maps(checkpoint, catalog, split, maps, *chosen, layer)
+        asked = {"methods": method, "measures": measure, "layer": layer}
+        record = _map_record(checkpoint, catalog, split, maps, asked)
         show = _print_maps
     elif views:
         record, show = evaluate_views(checkpoint, catalog, split), _print_views
     else:
         record, show = evaluate(checkpoint, catalog, split, run), _print_score
     _tell(record, show, as_json)
+
+
+def _map_record(
+    checkpoint: Checkpoint, catalog: Catalog, split: str, count: int, asked: dict[str, Any]
+) -> Record:
+    """Heat maps of so many photos, held against all that the catalog knows of them."""
+    from carlib.data.masks import known_masks
+    from carlib.explain.faithfulness import score_maps
+    from carlib.explain.scored_images import see
+
+    seen = see(checkpoint, catalog, split, count)
+    masks = known_masks(catalog, seen.rows, seen.framing)
+    asked = {name: value for name, value in asked.items() if value}  # else every one
+    return score_maps(checkpoint, catalog, seen, *masks, **asked)
 
 
 @app.command("compare")
@@ -132,14 +143,14 @@ def compare_command(
     as_json: AsJson = False,
 ) -> None:
     """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
-    from carlib.catalog import open_catalog
+    from carlib.data.opening import open_catalog
     from carlib.experiment.checkpoint import Checkpoint
-    from carlib.recipes import RECIPES, recipe
+    from carlib.experiment.registry import RECIPES, get_recipe
 
     catalog = open_catalog(data).with_val()
     if what in RECIPES and not Path(what).exists():
         learned = catalog.select_classes(range(classes)) if classes else catalog
-        begun = Checkpoint.begin(recipe(what), learned)
+        begun = Checkpoint.begin(get_recipe(what), learned)
         _compare(begun, catalog, None, as_json)
     else:
         checkpoint, run = opened(Path(what))
@@ -156,11 +167,11 @@ def study_command(
     seeds: Annotated[int, typer.Option(help="Seeds; 'unknown' has one.")] = 3,
 ) -> None:
     """Train a recipe many times with one thing changed, and write what came of it as a record."""
-    from carlib.catalog import open_catalog
-    from carlib.recipes import recipe
-    from carlib.studies import imbalance_study, leak_study, unknown_study
+    from carlib.data.opening import open_catalog
+    from carlib.experiment.registry import get_recipe
+    from carlib.training.ablations import imbalance_study, leak_study, unknown_study
 
-    catalog, base = open_catalog(data).with_val(), recipe(recipe_name)
+    catalog, base = open_catalog(data).with_val(), get_recipe(recipe_name)
     if question == "imbalance":
         record = imbalance_study(catalog, base, seeds=range(seeds), say=typer.echo)
     elif question == "leak":
@@ -175,14 +186,14 @@ def study_command(
 @app.command("recipes")
 def recipes_command() -> None:
     """List the named recipes."""
-    from rich.console import Console
+    from carlib.experiment.registry import RECIPES
 
-    from carlib.recipes import RECIPES
-
-    table = table_of("recipes", "name", "model", "side", "epochs", "what it is")
-    for name, chosen in RECIPES.items():
-        table.add_row(name, chosen.model, str(chosen.size), str(chosen.epochs), chosen.note)
-    Console().print(table)
+    rows = [
+        {"name": name, "model": recipe.model, "side": recipe.size, "epochs": recipe.epochs,
+         "what it is": recipe.note}
+        for name, recipe in RECIPES.items()
+    ]  # fmt: skip
+    show_table(rows, title="recipes")
 
 
 @app.command("report")
@@ -192,7 +203,7 @@ def report_command(
     ] = False,
 ) -> None:
     """Make figures, report.pdf and the README's table from the records of this checkout."""
-    from carlib.report import build_report, check_report
+    from carlib.report.build import build_report, check_report
 
     if check:
         stale = check_report()
@@ -233,7 +244,7 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
     """A changed recipe under a name that no other recipe has."""
-    from carlib.results import PLANNED
+    from carlib.experiment.tables import PLANNED
 
     if changed.method == base.method:
         raise RecipeError(
@@ -258,15 +269,12 @@ def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -
 
 
 def _print_score(record: Record, path: Path) -> None:
-    from rich.console import Console
-
     metrics = record.metrics
     low, high = metrics["accuracy_interval"]
-    Console().print(
+    typer.echo(
         f"{record.name}: accuracy {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
         f"top-5 {metrics['top5']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
-        f"{record.data['photos']} photos; record {path}",
-        soft_wrap=True,
+        f"{record.data['photos']} photos; record {path}"
     )
 
 
@@ -279,27 +287,17 @@ def _print_views(record: Record, path: Path) -> None:
 
 
 def _print_maps(record: Record, path: Path) -> None:
-    import shutil
-
-    import pandas as pd
-
-    table = pd.DataFrame(record.extra["rows"]).set_index("map").T
-    table = table[~table.index.str.endswith("_interval")].astype(float).round(3)
-    typer.echo(table.to_string(line_width=shutil.get_terminal_size().columns))
+    measures = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
+    show_table(record.extra["rows"], *measures)
     typer.echo(f"record {path}")
 
 
 def _print_comparison(record: Record, path: Path) -> None:
-    from rich.console import Console
-
     shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
              for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
                           "medium_auc", "hard_auc", "hard_eer")
              if name in record.metrics)  # fmt: skip
-    Console().print(
-        f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}",
-        soft_wrap=True,
-    )
+    typer.echo(f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}")
 
 
 def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json: bool) -> None:
@@ -308,9 +306,9 @@ def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json:
     A network that learned to compare is also scored by what lies below its last layer, a classifier
     among classes that it never learned also by its whitened features.
     """
-    from carlib.embeddings import whitened
-    from carlib.retrieval import score_retrieval
-    from carlib.verification import has_trial, score_verification
+    from carlib.retrieval.embeddings import whitened
+    from carlib.retrieval.ranking import score_retrieval
+    from carlib.retrieval.verification import has_protocol, score_verification
 
     ways = [checkpoint]
     if checkpoint.recipe.embedding:
@@ -320,5 +318,5 @@ def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json:
     for way in ways:
         for record in score_retrieval(way, catalog, run):
             _tell(record, _print_comparison, as_json)
-        if has_trial(way, catalog):
+        if has_protocol(way, catalog):
             _tell(score_verification(way, catalog, run), _print_comparison, as_json)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carlib.cli.base import AsJson, DataOption, app, opened, table_of
+from carlib.cli.base import AsJson, DataOption, app, opened, show_table
 from carlib.errors import CarlibError, PhotoError
 
 if TYPE_CHECKING:
-    from carlib.predictor import Answer, Predictor
+    from carlib.apps.predictor import Answer, Predictor
 
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="Any image file.")]
 ModelOption = Annotated[
@@ -38,7 +38,7 @@ def predict_command(
 
     A photo that cannot be read is told on stderr, the others are answered; exit code 2 then.
     """
-    from carlib.predictor import open_photo
+    from carlib.apps.predictor import open_photo
 
     predictor, failed, answers = _predictor(model), 0, {}
     for path in photos:
@@ -65,18 +65,18 @@ def verify_command(
     """Do two photos show the same model? Exit code 0 if so, 1 if not."""
     from dataclasses import asdict
 
-    from carlib.predictor import open_photo
+    from carlib.apps.predictor import open_photo
 
-    found = _predictor(model).compare(open_photo(photo), open_photo(other))
+    verdict = _predictor(model).compare(open_photo(photo), open_photo(other))
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        typer.echo(json.dumps(asdict(verdict)))
     else:
-        answer = "the same model" if found.same else "two models"
+        answer = "the same model" if verdict.same else "two models"
         typer.echo(
-            f"{answer}: probability of the same {found.probability:.2f}, "
-            f"similarity {found.similarity:.2f}"
+            f"{answer}: probability of the same {verdict.probability:.2f}, "
+            f"similarity {verdict.similarity:.2f}"
         )
-    raise typer.Exit(0 if found.same else 1)
+    raise typer.Exit(0 if verdict.same else 1)
 
 
 @app.command("search")
@@ -95,23 +95,19 @@ def search_command(
 
     The data set's embeddings are computed once for each network and kept.
     """
-    from rich.console import Console
-
-    from carlib.catalog import open_catalog
-    from carlib.embeddings import embed
-    from carlib.gallery import Gallery
-    from carlib.predictor import open_photo
+    from carlib.apps.predictor import open_photo
+    from carlib.data.opening import open_catalog
+    from carlib.retrieval.embeddings import embed
+    from carlib.retrieval.gallery import Gallery
 
     predictor, pixels = _predictor(model), open_photo(photo)
     gallery = Gallery.build(embed(predictor.checkpoint, open_catalog(data), progress=not as_json))
-    found = gallery.search(predictor.embed(pixels), top, _where(where or []))
+    neighbors = gallery.search(predictor.embed(pixels), top, _where(where or []))
     if as_json:
-        typer.echo(found.to_json(orient="records", indent=1))
+        typer.echo(neighbors.to_json(orient="records", indent=1))
         return
-    table = table_of(f"most like {photo.name}", "similarity", "class", "path")
-    for row in found.itertuples():
-        table.add_row(f"{row.similarity:.3f}", row.class_name, row.path)
-    Console().print(table)
+    rows = neighbors.rename(columns={"class_name": "class"}).to_dict("records")
+    show_table(rows, "similarity", "class", "path", title=f"most like {photo.name}")
 
 
 @app.command("explain")
@@ -128,8 +124,8 @@ def explain_command(
     box: BoxOption = "",
 ) -> None:
     """Draw where the network looks, over the photo."""
+    from carlib.apps.predictor import open_photo
     from carlib.plots import heat_rows
-    from carlib.predictor import open_photo
 
     predictor, pixels = _predictor(model), open_photo(photo)
     answer = predictor.identify(pixels, _box(box), top=1)
@@ -147,7 +143,7 @@ def demo_command(
     port: Annotated[int, typer.Option(help="On this machine only.")] = 7860,
 ) -> None:
     """Open the web demo: identify a car, search a data set, compare two photos."""
-    from carlib.app import serve
+    from carlib.apps.demo import serve
 
     serve(_predictor(model), data, port)
 
@@ -162,8 +158,8 @@ def export_command(
     data: DataOption = "showroom",
 ) -> None:
     """Write the network as ONNX: photos in 0…1 in, logits out, any batch; checked against torch."""
-    from carlib.catalog import open_catalog
-    from carlib.export import parity, to_int8, to_onnx
+    from carlib.apps.export import parity, to_int8, to_onnx
+    from carlib.data.opening import open_catalog
 
     checkpoint = _predictor(model).checkpoint
     catalog = open_catalog(data).with_val()
@@ -181,27 +177,20 @@ def bench_command(
     as_json: AsJson = False,
 ) -> None:
     """Size, work and speed of a network by torch, ONNX and int8, side by side; writes a record."""
-    from rich.console import Console
-
-    from carlib.catalog import open_catalog
-    from carlib.export import deployment_record
+    from carlib.apps.export import deployment_record
+    from carlib.data.opening import open_catalog
 
     record = deployment_record(_predictor(model).checkpoint, open_catalog(data).with_val())
-    path = record.write()
+    path, rows, extra = record.write(), record.extra["rows"], record.extra
     if as_json:
-        typer.echo(json.dumps(record.extra["rows"], indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
-    names = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
-    table = table_of("", *names)
-    for row in record.extra["rows"]:
-        table.add_row(*(_short(row[name]) for name in names))
-    extra = record.extra
     typer.echo(
         f"{record.name}: {extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for a "
         f"photo of {extra['side']} pixels"
     )
-    Console().print(table)
-    Console().print(f"record {path}", soft_wrap=True)
+    show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
+    typer.echo(f"record {path}")
 
 
 @app.command("publish")
@@ -213,9 +202,9 @@ def publish_command(
     ] = None,
 ) -> None:
     """Write a run's network as one small file with all that predicting needs, and its record."""
-    from carlib.catalog import open_catalog
+    from carlib.apps.predictor import publish
+    from carlib.data.opening import open_catalog
     from carlib.experiment.checkpoint import PUBLISHED
-    from carlib.predictor import publish
 
     checkpoint, run = opened(run_path)
     path = out or PUBLISHED
@@ -227,7 +216,7 @@ def publish_command(
 
 
 def _predictor(path: Path | None) -> Predictor:
-    from carlib.predictor import Predictor
+    from carlib.apps.predictor import Predictor
 
     return Predictor.load(path)
 
@@ -254,16 +243,10 @@ def _where(settings: list[str]) -> dict[str, object]:
 
 
 def _print_answer(path: Path, answer: Answer) -> None:
-    from rich.console import Console
-
-    console, title = Console(), str(path)
-    if not answer.known:
-        title += ": not a car I know; the nearest would be"
-    table = table_of("", "class", "probability")  # a title would be broken to the table's width
-    for name, chance in zip(answer.names, answer.probabilities, strict=True):
-        table.add_row(name, f"{chance:.3f}")
-    console.print(title, soft_wrap=True, markup=False, highlight=False)
-    console.print(table)
+    unknown = "" if answer.known else ": not a car I know; the nearest would be"
+    typer.echo(f"{path}{unknown}")  # as a title it would be broken to the table's width
+    chances = zip(answer.names, answer.probabilities, strict=True)
+    show_table([{"class": name, "probability": chance} for name, chance in chances])
 
 
 def _save(figure: Any, out: Path) -> None:
@@ -271,9 +254,3 @@ def _save(figure: Any, out: Path) -> None:
         figure.savefig(out, bbox_inches="tight")
     except (OSError, ValueError) as error:
         raise CarlibError(f"{out}: cannot be written ({error}); give a .png or .pdf") from None
-
-
-def _short(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"

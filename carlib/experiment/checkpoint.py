@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from carlib.catalog import Catalog
+from carlib.data.catalog import Catalog
 from carlib.errors import RecipeError, RunError
 from carlib.experiment.network import make_network, statistics_of
+from carlib.experiment.recipe import Recipe, recipe_from_json
 from carlib.files import load_tensors
-from carlib.models import BelowHead
-from carlib.recipes import Recipe, recipe_from_json
+from carlib.models.networks import BelowHead
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "cars196.safetensors"  # what everyone has
 UNTRAINED = "untrained"

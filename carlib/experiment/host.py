@@ -35,13 +35,13 @@ def _cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that decide a result."""
-    found = {"python": platform.python_version()}
+    used = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
-            found[library] = importlib.metadata.version(library)
+            used[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return used
 
 
 def commit() -> str:

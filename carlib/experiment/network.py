@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from carlib.augment import STATISTICS
-from carlib.backbones import BACKBONES, build_backbone
+from carlib.data.transforms import STATISTICS
 from carlib.errors import RunError
-from carlib.models import MODELS, Embedder, build_model
-from carlib.recipes import Recipe
+from carlib.experiment.recipe import Recipe
+from carlib.models.backbones import BACKBONES, build_backbone
+from carlib.models.networks import MODELS, Embedder, build_model
 
 
 def make_network(recipe: Recipe, num_classes: int, begin: bool = False) -> torch.nn.Module:
@@ -27,5 +27,5 @@ def statistics_of(recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]
     """Mean and standard deviation that a recipe names for its photos, per channel in 0…1."""
     if recipe.statistics == "data":
         raise RunError(f"{recipe.name}: the statistics of the data are known when it trains")
-    own = recipe.statistics == "model"
-    return STATISTICS[BACKBONES[recipe.model].statistics if own else recipe.statistics]
+    of_model = recipe.statistics == "model"
+    return STATISTICS[BACKBONES[recipe.model].statistics if of_model else recipe.statistics]

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from carlib.distributed import is_main
 from carlib.errors import RunError
 from carlib.experiment.host import commit, hardware, versions
 from carlib.files import write_atomically
 from carlib.paths import file_name, results_root
-from carlib.processes import is_main
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
 # What identifies the weights of a recipe: trained again on these photos, they are the same thing.
@@ -54,7 +54,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.recipe is not None and not self.recipe_hash:
-            from carlib.recipes import hash_of  # of a record that is being made
+            from carlib.experiment.recipe import hash_of
 
             object.__setattr__(self, "recipe_hash", hash_of(self.recipe))
             object.__setattr__(self, "method", hash_of(self.recipe, without=("seed",)))
@@ -137,16 +137,16 @@ def the_one(
 
     Raises `RunError` where there are several, so that none is taken for another.
     """
-    found = [
+    matching = [
         record
         for record in records
         if (record.kind, record.topic) == (kind, topic)
         and dataset in (None, record.data.get("dataset"))
     ]
-    if len(found) > 1:
-        names = " and ".join(record.name for record in found)
+    if len(matching) > 1:
+        names = " and ".join(record.name for record in matching)
         raise RunError(f"several records say the same: {names}; keep one of them")
-    return found[0] if found else None
+    return matching[0] if matching else None
 
 
 def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Path:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carlib.catalog import Catalog
+from carlib.data.catalog import Catalog
 from carlib.errors import RecipeError, RunError
+from carlib.experiment.recipe import Recipe, recipe_from_json
 from carlib.files import write_atomically
 from carlib.paths import file_name, runs_root
-from carlib.recipes import Recipe, recipe_from_json
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Charts of data, training, pairs and results: tables and arrays in, figures out."""
+"""Charts of data, training, pairs and results: tables and arrays in, figures out.
+
+seaborn draws what it has a chart for; where bars bring their own intervals, or hatches say what
+colors do, matplotlib does.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-from carlib.catalog import Catalog
-from carlib.metrics import confused_pairs, confusion
+from carlib.data.catalog import Catalog
+from carlib.evaluation.metrics import confused_pairs, confusion
 from carlib.plots.style import (
     BLACK,
     BLUE,
@@ -39,17 +44,14 @@ def class_histogram(catalog: Catalog) -> Figure:
         for name in catalog.split_sizes
         if (part := catalog.select(name)).labels.min() >= 0
     }
-    for (name, values), color, line in zip(counts.items(), COLORS, LINES, strict=False):
-        left.step(range(1, len(values) + 1), values, where="mid", color=color, ls=line, label=name)
+    table = _from_one(counts)
+    _line_per_column(table, left, drawstyle="steps-mid")
     left.set(
         xlabel="class, largest first", ylabel="photos", title="Photos per class", ylim=(0, None)
     )
-    left.legend()
-    first = next(iter(counts.values()))
-    values, classes = np.unique(first, return_counts=True)
-    right.bar(values, classes, width=1.0, color=BLUE)
+    sns.histplot(table.iloc[:, 0], discrete=True, color=BLUE, alpha=1, lw=0, ax=right)
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.set(xlabel=f"photos in {next(iter(counts))}", ylabel="classes", title="How uneven")
+    right.set(xlabel=f"photos in {table.columns[0]}", ylabel="classes", title="How uneven")
     return figure
 
 
@@ -63,12 +65,12 @@ def counts_chart(counts: Sequence[int], title: str) -> Figure:
 
 
 @styled
-def bar_counts(counts: pd.Series, title: str, top: int = 20) -> Figure:
-    """Horizontal bars of the most frequent values."""
-    shown = counts.sort_values(ascending=False)[:top][::-1]
+def bar_counts(counts: pd.Series, title: str) -> Figure:
+    """Horizontal bars of the twenty most frequent values."""
+    shown = counts.sort_values(ascending=False)[:20]
     figure, ax = plt.subplots(figsize=(5, 0.5 + 0.19 * len(shown)))
-    ax.barh(shown.index.astype(str), shown.to_numpy(), color=BLUE)
-    ax.set(title=title, xlabel="photos")
+    sns.barplot(x=shown.to_numpy(), y=shown.index.astype(str), color=BLUE, saturation=1, ax=ax)
+    ax.set(title=title, xlabel="photos", ylabel="")
     ax.grid(axis="y", visible=False)
     return figure
 
@@ -77,31 +79,34 @@ def bar_counts(counts: pd.Series, title: str, top: int = 20) -> Figure:
 def size_and_aspect(sizes: pd.DataFrame) -> Figure:
     """Widths against heights (columns `width`, `height`, pixels), and the aspect ratios."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
-    left.plot(sizes["width"], sizes["height"], ".", ms=2, alpha=0.4, color=BLUE, rasterized=True)
+    sns.scatterplot(sizes, x="width", y="height", s=6, alpha=0.4, lw=0, color=BLUE, ax=left,
+                    rasterized=True)  # fmt: skip
     left.set(xlabel="width, pixels", ylabel="height, pixels", title="Size of the photos")
-    right.hist(sizes["width"] / sizes["height"], bins=40, color=ORANGE)
+    aspect = sizes["width"] / sizes["height"]
+    sns.histplot(aspect, bins=40, color=ORANGE, alpha=1, lw=0, ax=right)
     right.axvline(1, color=BLACK, lw=0.8, ls="--")
     right.set(xlabel="width ÷ height", ylabel="photos", title="Aspect (dashed: square)")
     return figure
 
 
 @styled
-def class_map(points: pd.DataFrame, names: int = 24) -> Figure:
-    """Classes in the plane, a color and a marker per body; some of them named.
+def class_map(points: pd.DataFrame) -> Figure:
+    """Classes in the plane, a color and a marker per body; two dozen of them named.
 
-    `points` is what `carlib.retrieval.class_map` gives.
+    `points` is what `carlib.retrieval.ranking.class_map` gives.
     """
     figure, ax = plt.subplots(figsize=(7, 5))
-    bodies = points["body"].fillna("unknown").value_counts().index
-    styles = zip(bodies, cycle(COLORS), cycle("os^Dv<>Pp*X"), strict=False)
-    for body, color, marker in styles:
-        own = points[points["body"].fillna("unknown") == body]
-        ax.scatter(own["x"], own["y"], color=color, marker=marker, s=18, label=body)
-    step = max(1, len(points) // names)
-    for _, row in points[::step].iterrows():
+    body = points["body"].fillna("unknown")
+    names = body.value_counts().index
+    colors = dict(zip(names, cycle(COLORS), strict=False))
+    markers = dict(zip(names, cycle("os^Dv<>Pp*X"), strict=False))
+    sns.scatterplot(points, x="x", y="y", hue=body, style=body, hue_order=names, style_order=names,
+                    palette=colors, markers=markers, s=28, lw=0, ax=ax)  # fmt: skip
+    for _, row in points[:: max(1, len(points) // 24)].iterrows():
         ax.annotate(short_name(row["class_name"], 40), (row["x"], row["y"]), fontsize=5,
                     xytext=(3, 2), textcoords="offset points")  # fmt: skip
-    ax.set(xticks=[], yticks=[], title="Classes that look alike lie side by side")
+    ax.set(xticks=[], yticks=[], xlabel="", ylabel="",
+           title="Classes that look alike lie side by side")  # fmt: skip
     ax.grid(visible=False)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -122,30 +127,21 @@ def curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
     }
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.5))
     for ax, (name, columns) in zip(axes, panels.items(), strict=True):
-        for column, color, line in zip(columns, COLORS, LINES, strict=False):
-            if column in table:
-                values = table[column].dropna()
-                label = column.replace("val_", "val ").replace("train_", "train ").replace("_", " ")
-                ax.plot(values.index, values, color=color, ls=line, lw=1.3, label=label)
-        ax.set(title=name, xlabel="epoch")
-        ax.legend(fontsize=7)
+        shown = table[[column for column in columns if column in table]]
+        _line_per_column(shown.rename(columns=lambda column: column.replace("_", " ")), ax)
+        ax.set(title=name)
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
 
 
 @styled
-def compare_curves(
-    histories: Mapping[str, Sequence[Mapping[str, float]]], column: str = "val_accuracy"
-) -> Figure:
-    """One column of several histories against the epoch."""
+def compare_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """The accuracy on val of several histories against the epoch."""
     figure, ax = plt.subplots(figsize=(6, 3))
-    for number, (name, history) in enumerate(histories.items()):
-        rows = [row for row in history if column in row]
-        ax.plot([r["epoch"] for r in rows], [r[column] for r in rows], label=name, lw=1.3,
-                color=COLORS[number % 6], ls=LINES[number // 6 % 6 or number % 6])  # fmt: skip
-    ax.set(xlabel="epoch", ylabel=column.replace("_", " "), ylim=(0, None))
-    ax.legend(fontsize=7)
+    tables = {name: pd.DataFrame(history).set_index("epoch") for name, history in histories.items()}
+    _line_per_column(pd.DataFrame({name: t["val_accuracy"] for name, t in tables.items()}), ax)
+    ax.set(ylabel="val accuracy", ylim=(0, None))
     return figure
 
 
@@ -153,11 +149,22 @@ def compare_curves(
 def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = False) -> Figure:
     """Named sequences against their index (from 1)."""
     figure, ax = plt.subplots(figsize=(6, 2.6))
-    for (name, series), color, line in zip(values.items(), COLORS, LINES, strict=False):
-        ax.plot(range(1, len(series) + 1), series, color=color, ls=line, label=name)
+    _line_per_column(_from_one(values), ax)
     ax.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
-    ax.legend()
     return figure
+
+
+def _from_one(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Named sequences of any lengths as columns, their places counted from 1."""
+    table = pd.DataFrame({name: pd.Series(list(series)) for name, series in values.items()})
+    return table.set_index(table.index + 1)
+
+
+def _line_per_column(table: pd.DataFrame, ax: plt.Axes, **options) -> None:
+    """Every column against the index, each with a color and dashes; gaps are bridged."""
+    palette = dict(zip(table, cycle(COLORS), strict=False))
+    sns.lineplot(table, palette=palette, errorbar=None, lw=1.3, ax=ax, **options)
+    ax.legend(fontsize=7)
 
 
 @styled
@@ -194,7 +201,7 @@ def bars_with_intervals(
 def roc_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """True accepts against false accepts, which are rare where it matters: hence the log scale.
 
-    `curves` are named ones of `carlib.verification.roc`.
+    `curves` are named ones of `carlib.retrieval.verification.roc`.
     """
     figure, ax = plt.subplots(figsize=(5, 3))
     for (name, table), color, line in zip(
@@ -241,33 +248,32 @@ def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -
     matrix = confusion(labels, answers, catalog.num_classes).astype(float)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     figure, ax = plt.subplots(figsize=(5, 4.4))
-    image = ax.imshow(matrix, cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+    every = max(1, catalog.num_classes // 8)  # ticks
+    sns.heatmap(matrix, vmin=0, vmax=1, cmap="magma_r", square=True, rasterized=True, ax=ax,
+                xticklabels=every, yticklabels=every, cbar_kws={"shrink": 0.8})  # fmt: skip
+    ax.grid(visible=False)
     ax.set(
         xlabel="predicted class", ylabel="true class", title="Confusion, share of the true class"
     )
-    ax.grid(visible=False)
-    figure.colorbar(image, ax=ax, shrink=0.8)
     return figure
 
 
 @styled
-def best_classes(per_class: Sequence[Mapping], top: int = 20) -> Figure:
-    """The classes with the highest F1 (classes with more photos first where equal)."""
+def best_classes(per_class: Sequence[Mapping]) -> Figure:
+    """The twenty classes with the highest F1 (classes with more photos first where equal)."""
     table = pd.DataFrame([row for row in per_class if row["photos"]])
-    table = table.sort_values(["f1", "photos"], ascending=False)[:top][::-1]
+    table = table.sort_values(["f1", "photos"], ascending=False)[:20]
     figure, ax = plt.subplots(figsize=(6, 0.6 + 0.19 * len(table)))
-    ax.barh(table["class"], table["f1"], color=GREEN)
-    ax.set(title=f"The {len(table)} best classes", xlabel="F1 on val", xlim=(0, 1))
+    sns.barplot(table, x="f1", y="class", color=GREEN, saturation=1, ax=ax)
+    ax.set(title=f"The {len(table)} best classes", xlabel="F1 on val", ylabel="", xlim=(0, 1))
     ax.grid(axis="y", visible=False)
     return figure
 
 
 @styled
-def confused_chart(
-    labels: np.ndarray, answers: np.ndarray, catalog: Catalog, top: int = 20
-) -> Figure:
-    """The pairs of classes most often taken for each other, both directions stacked."""
-    pairs = confused_pairs(labels, answers, catalog, top)[::-1]
+def confused_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> Figure:
+    """The twenty pairs of classes most often taken for each other, both directions stacked."""
+    pairs = confused_pairs(labels, answers, catalog)[::-1]
     names = [f"{a}  |  {b}" for a, b in zip(pairs["a"], pairs["b"], strict=True)]
     figure, ax = plt.subplots(figsize=(8, 0.7 + 0.21 * max(1, len(pairs))))
     ax.barh(names, pairs["a as b"], color=RED, label="left taken for right")
@@ -286,8 +292,9 @@ def confused_chart(
 def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy against confidence, and below how many photos are how sure.
 
-    `tables` are named ones of `carlib.trust.reliability`, all with the same bins. On the dashed
-    diagonal confidence can be taken at its word; below it a network is too sure of itself.
+    `tables` are named ones of `carlib.evaluation.calibration.reliability`, all with the same bins.
+    On the dashed diagonal confidence can be taken at its word; below it a network is too sure of
+    itself.
     """
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(4.2, 4.6), height_ratios=(3, 1), sharex=True
@@ -313,7 +320,8 @@ def reliability_diagram(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def coverage(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy against the share of photos answered, surest first.
 
-    `curves` are named ones of `carlib.trust.coverage_curve`. The dot at the right answers all.
+    `curves` are named ones of `carlib.evaluation.calibration.coverage_curve`. The dot at the right
+    answers all.
     """
     figure, ax = plt.subplots(figsize=(5, 3))
     styles = zip(curves.items(), cycle(COLORS), cycle(LINES), strict=False)

@@ -12,30 +12,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from carlib.catalog import Catalog
-from carlib.photos import decode_photo
+from carlib.data.catalog import Catalog
+from carlib.data.images import decode_photo
 from carlib.plots.style import BLACK, GREEN, RED, short_name, styled
 
 
 @styled
 def montage(
-    photos: Sequence[np.ndarray],
-    titles: Sequence[str] | None = None,
-    columns: int = 6,
-    colors: Sequence[str] | None = None,
-    side: float = 1.3,
+    photos: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
-    """A grid of photos (height, width, 3) uint8, each with an optional title and its color."""
+    """A grid of photos (height, width, 3) uint8, each with an optional title."""
     rows = -(-len(photos) // columns)
-    height = side * (1.0 if titles is None else 1.2)
-    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, height * rows))
+    height = 1.3 if titles is None else 1.56
+    figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, height * rows))
     for ax in np.atleast_1d(axes).flat:
         ax.axis("off")
     for number, (ax, photo) in enumerate(zip(np.atleast_1d(axes).flat, photos, strict=False)):
         ax.imshow(photo)
         if titles is not None:
-            color = colors[number] if colors is not None else BLACK
-            ax.set_title(titles[number], fontsize=7, loc="center", color=color, wrap=True)
+            ax.set_title(titles[number], fontsize=7, loc="center", wrap=True)
     return figure
 
 
@@ -44,7 +39,6 @@ def catalog_montage(
     rows: Sequence[int],
     columns: int = 6,
     subtitles: Sequence[str] | None = None,
-    **options,
 ) -> Figure:
     """A grid of photos of a catalog, titled by class, with a second title each if given."""
     table = catalog.table.iloc[list(rows)]
@@ -53,22 +47,20 @@ def catalog_montage(
     if subtitles is not None:
         pairs = zip(titles, map(short_name, subtitles), strict=True)
         titles = [f"{title}\n{below}" for title, below in pairs]
-    return montage(photos, titles, columns, **options)
+    return montage(photos, titles, columns)
 
 
 @styled
-def neighbors(
-    catalog: Catalog, queries: pd.DataFrame, found: Sequence[pd.DataFrame], side: float = 1.2
-) -> Figure:
+def neighbors(catalog: Catalog, queries: pd.DataFrame, nearest: Sequence[pd.DataFrame]) -> Figure:
     """A row per query: its photo, then its neighbors, nearest first.
 
     Tables have the columns of a catalog. Neighbors of the query's class are framed green with a
     solid line, others red with a dashed one; those may carry a `similarity`.
     """
-    columns = 1 + max(len(rows) for rows in found)
-    size = (side * columns, 1.3 * side * len(queries))
+    columns = 1 + max(len(rows) for rows in nearest)
+    size = (1.2 * columns, 1.56 * len(queries))
     figure, axes = plt.subplots(len(queries), columns, figsize=size, squeeze=False)
-    for (_, asked), rows, line in zip(queries.iterrows(), found, axes, strict=True):
+    for (_, asked), rows, line in zip(queries.iterrows(), nearest, axes, strict=True):
         for ax in line:
             ax.axis("off")
         _framed(line[0], catalog, asked, BLACK, "-")
@@ -106,7 +98,7 @@ def augmentations(photo: np.ndarray, draws: Mapping[str, Sequence[np.ndarray]]) 
 
 
 @styled
-def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, side: float = 1.2) -> Figure:
+def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3) -> Figure:
     """Pairs of photos, two beside each other, framed green where they show one model.
 
     `pairs` has columns `a`, `b`, `same`, and `similarity` if known.
@@ -114,7 +106,7 @@ def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, side: flo
     table = catalog.table.set_index("path").assign(path=lambda rows: rows.index)
     lines = -(-len(pairs) // columns)
     figure, axes = plt.subplots(lines, 2 * columns, squeeze=False,
-                                figsize=(2 * side * columns, 1.35 * side * lines))  # fmt: skip
+                                figsize=(2.4 * columns, 1.62 * lines))  # fmt: skip
     for ax in axes.flat:
         ax.axis("off")
     for (_, pair), (left, right) in zip(pairs.iterrows(), axes.reshape(-1, 2), strict=False):
@@ -133,14 +125,13 @@ def heat_grid(
     titles: Sequence[str] | None = None,
     right: Sequence[bool] | None = None,
     columns: int = 4,
-    side: float = 1.7,
 ) -> Figure:
     """Maps (height, width) in 0…1 over their photos (height, width, 3) uint8, laid on each other.
 
     Titles are green where `right`, red where not.
     """
     rows = -(-len(photos) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(side * columns, 1.3 * side * rows),
+    figure, axes = plt.subplots(rows, columns, figsize=(1.7 * columns, 2.21 * rows),
                                 squeeze=False)  # fmt: skip
     for ax in axes.flat:
         ax.axis("off")
@@ -163,8 +154,8 @@ def heat_rows(
         for ax in line:
             ax.axis("off")
         line[0].imshow(photo)
-        for ax, (name, own) in zip(line[1:], maps.items(), strict=True):
-            ax.imshow(overlay(photo, own[number]))
+        for ax, (name, of_photos) in zip(line[1:], maps.items(), strict=True):
+            ax.imshow(overlay(photo, of_photos[number]))
             if not number:
                 ax.set_title(name, fontsize=7, loc="center")
     return figure

@@ -8,16 +8,6 @@ differ in named parts alone, it is known where a classifier must look.
 from __future__ import annotations
 
 from carlib.showroom.camera import VIEWPOINTS, View, viewpoint_of
-from carlib.showroom.dataset import (
-    SHOWROOM_VERSION,
-    YEARS,
-    changed_mask,
-    class_table,
-    open_showroom,
-    part_mask,
-    redraw,
-)
-from carlib.showroom.layouts import write_compcars, write_devkit
 from carlib.showroom.makes import CarSpec
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
@@ -32,22 +22,13 @@ __all__ = [
     "PAINTS",
     "PARTS",
     "SCENES",
-    "SHOWROOM_VERSION",
     "VIEWPOINTS",
-    "YEARS",
     "CarSpec",
     "Drawing",
     "View",
-    "changed_mask",
     "changed_parts",
-    "class_table",
     "draw_photo",
-    "open_showroom",
-    "part_mask",
     "photo_view",
-    "redraw",
     "render",
     "viewpoint_of",
-    "write_compcars",
-    "write_devkit",
 ]

@@ -224,10 +224,10 @@ class Cabin:
         """Points of the windshield (hand = 1) or the rear window (-1), eta from -1 to 1."""
         return self.ring(hand * self._unit(eta), eta, v, outset)
 
-    def wall_grid(self, levels: int = 7) -> np.ndarray:
-        """Points (levels, C, 3) of the whole ring of glass and posts."""
+    def wall_grid(self) -> np.ndarray:
+        """Points (7, C, 3) of the whole ring of glass and posts, from the foot to the roof."""
         e, w = self._plan()
-        return self.ring(e, w, np.linspace(0, 1, levels)[:, None])
+        return self.ring(e, w, np.linspace(0, 1, 7)[:, None])
 
     def roof_grid(self) -> np.ndarray:
         """Points (R, C, 3) of the roof, ring by ring inwards; the first is the wall's last."""

@@ -1,0 +1,1 @@
+"""A network in people's hands: single photos, other programs, a browser."""

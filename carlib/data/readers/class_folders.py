@@ -1,0 +1,126 @@
+"""A folder per class: `train/<class>/x.jpg` and `test/<class>/x.jpg`, or just `<class>/x.jpg`.
+
+The first is how Kaggle's by-class copy of Stanford Cars comes (inside car_data/car_data/, with
+boxes in anno_train.csv and anno_test.csv), the second torchvision's ImageFolder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from carlib.data.catalog import Catalog
+from carlib.data.class_names import canonical_order, stanford_class_names, true_name
+from carlib.data.sources import FolderSource
+from carlib.data.table import BOX
+from carlib.errors import DataError
+
+LOOKS_FOR = (
+    "a folder per class: train/<class>/*.jpg and test/<class>/*.jpg (also inside "
+    "folders such as car_data/car_data/), or <class>/*.jpg"
+)
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+
+
+def detect(root: Path) -> bool:
+    """True where a class folder holds a photo."""
+    base = _base(root)
+    return any(_photos(folder) for _, _, folder in _class_folders(base))
+
+
+def read(root: Path) -> Catalog:
+    """List the photos; without split folders all of them are "train"."""
+    base = _base(root)
+    class_folders = _class_folders(base)
+    rows = [
+        (photo.relative_to(root).as_posix(), name, split)
+        for split, name, folder in class_folders
+        for photo in _photos(folder)
+    ]
+    table = pd.DataFrame(rows, columns=["path", "class_name", "split"])
+    folders = sorted({name for _, name, _ in class_folders})
+    if empty := sorted(set(folders) - set(table["class_name"])):
+        raise DataError(
+            f"{base}: the class folder {empty[0]!r} holds no photos ({', '.join(ENDINGS)}). Put "
+            f"them in, or delete the folder."
+        )
+    class_names = canonical_order(folders)
+    place = {name: label for label, name in enumerate(class_names)}
+    table["label"] = table["class_name"].map(place)
+    table = _with_boxes(table, root)
+    stanford = class_names == stanford_class_names()
+    name = "stanford-cars" if stanford else root.resolve().name
+    return Catalog.from_rows(table, class_names, name, FolderSource(root))
+
+
+def _base(root: Path) -> Path:
+    """The folder that holds the splits or the classes: archives wrap it in folders of their own."""
+    base = root
+    for _ in range(3):
+        if (base / "train").is_dir():
+            return base
+        inside = _folders(base)
+        if len(inside) != 1:
+            break
+        base = inside[0]
+    return root
+
+
+def _class_folders(base: Path) -> list[tuple[str, str, Path]]:
+    """(split, class name, folder), sorted; class names with their slashes put back."""
+    tops = _folders(base)
+    splits = [folder for folder in tops if folder.name.lower() in _SPLITS]
+    if not splits:
+        return [("train", true_name(folder.name), folder) for folder in tops]
+    return [
+        (_SPLITS[split.name.lower()], true_name(folder.name), folder)
+        for split in splits
+        for folder in _folders(split)
+    ]
+
+
+def _folders(base: Path) -> list[Path]:
+    if not base.is_dir():
+        return []
+    hidden = (".", "__")
+    return sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith(hidden))
+
+
+def _photos(folder: Path) -> list[Path]:
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and not p.name.startswith(".")
+    )
+
+
+def _with_boxes(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """Boxes from Kaggle's anno_<split>.csv (name, x1, y1, x2, y2, class; 1-based, no header)."""
+    parts = []
+    for split in ("train", "test"):
+        file = root / f"anno_{split}.csv"
+        if file.is_file():
+            parts.append(_boxes(file).assign(split=split))
+    if not parts:
+        return table
+    boxes = pd.concat(parts, ignore_index=True)
+    table["file"] = table["path"].map(lambda path: path.rpartition("/")[2])
+    table = table.merge(boxes, on=["file", "split"], how="left", validate="many_to_one")
+    return table.drop(columns="file")
+
+
+def _boxes(file: Path) -> pd.DataFrame:
+    try:
+        boxes = pd.read_csv(file, header=None, names=["file", *BOX, "label"])
+        boxes = boxes.astype(dict.fromkeys(BOX, "Int64")).drop(columns="label")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(
+            f"{file}: expected rows of file name, x1, y1, x2, y2, class ({error}). Remove the "
+            f"file to go on without boxes."
+        ) from error
+    if boxes["file"].duplicated().any():
+        twice = boxes["file"][boxes["file"].duplicated()].iloc[0]
+        raise DataError(f"{file}: {twice} has two boxes. Keep one of the rows.")
+    boxes[["x1", "y1"]] -= 1
+    return boxes

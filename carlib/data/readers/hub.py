@@ -1,0 +1,142 @@
+"""The Hub's copy: parquet files with the columns `image` {bytes, path} and `label`.
+
+One split per file name, "<split>-00000-of-00001.parquet": train, test, and in
+tanganke/stanford_cars seven corrupted test sets (contrast, gaussian_noise, ...).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from carlib.data.catalog import Catalog
+from carlib.data.class_names import canonical_order, stanford_class_names, true_name
+from carlib.data.sources import ParquetSource
+from carlib.errors import DataError
+
+LOOKS_FOR = (
+    "parquet files of the Hub: data/<split>-00000-of-00001.parquet with the columns image and label"
+)
+
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})")
+_SPLITS = {"validation": "val", "valid": "val"}
+
+
+def detect(root: Path) -> bool:
+    """True for a parquet file, and for a folder holding some."""
+    return bool(_files(root))
+
+
+def read(root: Path) -> Catalog:
+    """Read labels and photo names; the photos themselves stay in the files until asked for."""
+    files = _files(root)
+    folder = root.parent if root.is_file() else root
+    if not root.is_file():
+        _check_shards(files)
+    source = ParquetSource(folder)
+    parts, names = [], None
+    for file in files:
+        columns, names_here = _labels(file)
+        if names is not None and names_here != names:
+            raise DataError(
+                f"{file}: its class names differ from those of {files[0]}. Keep the files of one "
+                f"data set in a folder."
+            )
+        names = names_here
+        relative = file.relative_to(folder).as_posix()
+        columns["path"] = [f"{relative}#{photo}" for photo in source.photo_names(relative)]
+        columns["split"] = _split(file)
+        parts.append(columns)
+    rows = pd.concat(parts, ignore_index=True)
+    stated = names or _names_of_labels(rows["label"])
+    class_names = canonical_order(true_name(name) for name in stated)
+    rows["label"] = _relabel(files, rows["label"], stated, class_names)
+    name = "stanford-cars" if class_names == stanford_class_names() else folder.resolve().name
+    return Catalog.from_rows(rows, class_names, name, source)
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root] if root.suffix == ".parquet" else []
+    return sorted(root.glob("data/*.parquet")) or sorted(root.glob("*.parquet"))
+
+
+def _split(file: Path) -> str:
+    match = _SHARD.fullmatch(file.stem)
+    split = match["split"] if match else file.stem
+    return _SPLITS.get(split, split)
+
+
+def _check_shards(files: list[Path]) -> None:
+    """A split in parts must be whole: half a download would pass for a small data set."""
+    there = {file.name for file in files}
+    for file in files:
+        if match := _SHARD.fullmatch(file.stem):
+            for number in range(int(match["total"])):
+                part = f"{match['split']}-{number:05d}-of-{match['total']}.parquet"
+                if part not in there:
+                    raise DataError(f"{file.parent / part}: missing. Download it as well.")
+
+
+def _labels(file: Path) -> tuple[pd.DataFrame, tuple[str, ...] | None]:
+    """The labels of a file, and its class names where its metadata states them."""
+    try:
+        schema = pq.read_schema(file)
+        _check_columns(file, schema)
+        labels = pq.read_table(file, columns=["label"]).column("label")
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{file}: cannot be read as parquet ({error}). Download it again."
+        ) from error
+    if labels.null_count or not len(labels):
+        raise DataError(f"{file}: it has no rows, or rows without a label. Download it again.")
+    return pd.DataFrame({"label": labels.to_numpy()}), _stated_names(schema.metadata or {})
+
+
+def _check_columns(file: Path, schema: pa.Schema) -> None:
+    image = schema.field("image").type if "image" in schema.names else None
+    parts = {field.name for field in image} if pa.types.is_struct(image or pa.null()) else set()
+    label = schema.field("label").type if "label" in schema.names else pa.null()
+    if not {"bytes", "path"} <= parts or not pa.types.is_integer(label):
+        held = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        raise DataError(
+            f"{file}: expected the columns image {{bytes, path}} and label (integer), found "
+            f"{held}. Rename the columns, or export the data set as 'imagefolder'."
+        )
+
+
+def _stated_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...] | None:
+    """Class names as the datasets library writes them into the schema."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return tuple(features["label"]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _names_of_labels(labels: pd.Series) -> tuple[str, ...]:
+    """Names for files that state none: exactly 0..195 is Stanford Cars, others stay numbers."""
+    if set(labels) == set(range(len(stanford_class_names()))):
+        return stanford_class_names()
+    return tuple(f"class {label}" for label in range(max(int(labels.max()), 0) + 1))
+
+
+def _relabel(
+    files: list[Path], labels: pd.Series, stated: tuple[str, ...], class_names: tuple[str, ...]
+) -> np.ndarray:
+    """Labels by our order of the classes, wherever the files sorted theirs otherwise."""
+    wrong = labels[(labels < 0) | (labels >= len(stated))]
+    if len(wrong):
+        raise DataError(
+            f"{files[0].parent}: row {wrong.index[0]} has label {wrong.iloc[0]}, outside "
+            f"0..{len(stated) - 1}. Are the files of one data set?"
+        )
+    place = {name: label for label, name in enumerate(class_names)}
+    return np.array([place[true_name(name)] for name in stated])[labels.to_numpy()]

@@ -1,0 +1,185 @@
+"""Photos decoded once and kept: every one framed, in a memory-mapped file.
+
+Decoding a JPEG costs more than a small network's forward pass. Pixels are always RGB, whatever the
+file holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from carlib.data.catalog import Catalog
+from carlib.data.digests import UNREADABLE, digest_of
+from carlib.data.framing import Framing
+from carlib.data.images import decode_photo
+from carlib.data.table import boxes_of
+from carlib.errors import DataError, PhotoError
+from carlib.paths import cache_root, file_name
+from carlib.runtime import one_thread_a_photo
+
+CHUNK = 256  # photos per check sum: small enough to find damage, large enough to be quick
+
+
+@dataclass(frozen=True)
+class PhotoStore:
+    """Every usable photo of a catalog, framed, as one uint8 array (photos, size, size, 3).
+
+    `pixels[i]` belongs to row `rows[i]` of the catalog, and `digests[i]` to the bytes it was
+    decoded from; rows whose photo cannot be read are left out and named in `left_out` (path →
+    reason), never replaced by something else. `key` says what is in the store: other photos or
+    another framing have another.
+    """
+
+    catalog: Catalog
+    framing: Framing
+    pixels: np.ndarray
+    rows: np.ndarray
+    left_out: dict[str, str]
+    digests: np.ndarray
+    key: str
+
+    @classmethod
+    def open(cls, catalog: Catalog, framing: Framing, progress: bool = True) -> PhotoStore:
+        """Map the store of this catalog and framing, building it first when missing or damaged.
+
+        A photo that was replaced or repaired since makes another store. Several processes may call
+        this at once: one builds under a file lock, the others wait. Raises `DataError` when no
+        photo can be read, or when one changes while it is.
+        """
+        folder = cache_root() / "photos"
+        folder.mkdir(parents=True, exist_ok=True)
+        digests = catalog.digests
+        key = _key(catalog.fingerprint_of(digests), framing)
+        stem = folder / file_name(catalog.name, f"{framing.size}px", key)
+        with FileLock(f"{stem}.lock"):
+            meta = _read_meta(stem)
+            if meta is None:
+                meta = _build(stem, catalog, framing, digests, progress)
+        rows = np.asarray(meta["rows"], np.int64)
+        shape = (len(rows), framing.size, framing.size, 3)
+        pixels = np.memmap(f"{stem}.u8", np.uint8, "r", shape=shape) if len(rows) else None
+        if pixels is None:
+            first = next(iter(meta["left_out"].items()), ("the catalog", "is empty"))
+            raise DataError(f"{catalog.name}: no photo can be read; first: {': '.join(first)}")
+        return cls(catalog, framing, pixels, rows, meta["left_out"], digests[rows], key)
+
+    def __getstate__(self) -> dict:
+        """A worker process maps the file again, instead of being sent all its bytes."""
+        return vars(self) | {"pixels": (self.pixels.filename, self.pixels.shape)}
+
+    def __setstate__(self, state: dict) -> None:
+        file, shape = state["pixels"]
+        vars(self).update(state, pixels=np.memmap(file, np.uint8, "r", shape=shape))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """0-based labels of the kept photos, int64, −1 where the catalog has none."""
+        return self.catalog.labels[self.rows]
+
+    def positions(self, split: str) -> np.ndarray:
+        """Positions (not catalog rows) of the kept photos of one split."""
+        return np.flatnonzero((self.catalog.table["split"] == split).to_numpy(bool)[self.rows])
+
+    def statistics(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the red, green and blue of some photos, within 0…1."""
+        sample = positions[:: max(1, len(positions) // 1000)]
+        pixels = self.pixels[sample].reshape(-1, 3) / 255.0
+        return pixels.mean(0), pixels.std(0)
+
+
+def _key(fingerprint: str, framing: Framing) -> str:
+    return hashlib.sha256(f"v2|{fingerprint}|{framing}".encode()).hexdigest()[:16]
+
+
+def _read_meta(stem: Path) -> dict | None:
+    """The store's description if it is whole: every chunk's check sum must agree."""
+    try:
+        meta = json.loads(Path(f"{stem}.json").read_text())
+        if Path(f"{stem}.u8").stat().st_size != meta["bytes"]:
+            return None
+        sums = _check_sums(np.memmap(f"{stem}.u8", np.uint8, "r"), meta["chunk_bytes"])
+        return meta if sums == meta["check_sums"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check_sums(flat: np.ndarray, chunk: int) -> list[int]:
+    return [zlib.crc32(flat[start : start + chunk]) for start in range(0, len(flat), chunk)]
+
+
+def _build(
+    stem: Path, catalog: Catalog, framing: Framing, digests: np.ndarray, progress: bool
+) -> dict:
+    temporary = Path(f"{stem}.{os.getpid()}.tmp")
+    rows, left_out, written = [], {}, 0
+    try:
+        with temporary.open("wb") as file:
+            for row, (result, digest) in enumerate(_framed(catalog, framing, progress)):
+                if digest != digests[row]:
+                    raise DataError(
+                        f"{catalog.root / catalog.table['path'].iloc[row]}: changed while it was "
+                        f"read; start again when nothing writes to the folder"
+                    )
+                if isinstance(result, PhotoError):
+                    left_out[catalog.table["path"].iloc[row]] = str(result)
+                else:
+                    written += file.write(result.tobytes())
+                    rows.append(row)
+        chunk = CHUNK * framing.size**2 * 3
+        flat = np.memmap(temporary, np.uint8, "r") if written else np.empty(0, np.uint8)
+        meta = {"bytes": written, "chunk_bytes": chunk, "check_sums": _check_sums(flat, chunk)}
+        meta |= {"rows": rows, "left_out": left_out}
+        os.replace(temporary, f"{stem}.u8")
+        _write_text(Path(f"{stem}.json"), json.dumps(meta))
+        return meta
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _framed(
+    catalog: Catalog, framing: Framing, progress: bool
+) -> Iterator[tuple[np.ndarray | PhotoError, str]]:
+    """Framed photos and their bytes' digests, in the order of the rows.
+
+    Decoded in threads: Pillow and OpenCV release the lock.
+    """
+    paths = catalog.table["path"].tolist()
+    boxes = boxes_of(catalog.table)
+
+    one_thread_a_photo()
+
+    def frame(row: int) -> tuple[np.ndarray | PhotoError, str]:
+        digest = UNREADABLE
+        try:
+            data = catalog.source.read(paths[row])
+            digest = digest_of(data)
+            return framing.apply(decode_photo(data, paths[row]), tuple(boxes[row])), digest
+        except PhotoError as error:
+            return error, digest
+        except OSError as error:
+            return PhotoError(f"{paths[row]}: cannot be read ({error.strerror or error})"), digest
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        bar = tqdm(total=len(paths), desc="decoding", unit="photo", disable=not progress)
+        for start in range(0, len(paths), CHUNK):  # in chunks, so that memory stays bounded
+            for result in pool.map(frame, range(start, min(start + CHUNK, len(paths)))):
+                bar.update()
+                yield result
+        bar.close()

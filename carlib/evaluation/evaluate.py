@@ -1,0 +1,184 @@
+"""A network over a split: logits once, and the record of all that they say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from carlib.data.catalog import Catalog
+from carlib.data.samplers import long_tail
+from carlib.data.store import PhotoStore
+from carlib.errors import RunError
+from carlib.evaluation.calibration import trust_metrics
+from carlib.evaluation.features import pooled_features, says_the_same
+from carlib.evaluation.metrics import group_accuracy, per_class, score
+from carlib.evaluation.scorer import VIEWS, Scorer
+from carlib.evaluation.significance import mcnemar
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record, append_to_ledger
+from carlib.experiment.run import Run
+
+
+def logits_of(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    split: str,
+    progress: bool = True,
+    views: Sequence[str] = (),
+):
+    """Logits, labels and the table rows of a split: (logits, labels, rows) in catalog order.
+
+    With `views` (names in `VIEWS`) logits are (views, photos, classes), else (photos, classes) as
+    the checkpoint's recipe scores. Labels are −1 where the catalog has none.
+    """
+    checkpoint.check_classes(catalog)
+    scorer, store, positions = ready(checkpoint, catalog, split, progress)
+    if views:
+        logits = scorer.predict(store, positions, views)
+    elif says_the_same(scorer.recipe, scorer.network):  # its features may lie ready
+        features = pooled_features(scorer, store, positions, progress=False)
+        with torch.no_grad():
+            logits = scorer.network.classify(features.of(positions)).float().cpu()
+    else:
+        logits = scorer.predict(store, positions).mean(0)
+    return logits, store.labels[positions], store.rows[positions]
+
+
+def features_of(
+    checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Pooled features (photos, dims) of a split as the recipe scores, table rows, photos' digests.
+
+    Framed as it scores, and averaged over its views.
+    """
+    scorer, store, positions = ready(checkpoint, catalog, split, progress)
+    features = pooled_features(scorer, store, positions, progress=False)
+    return features.of(positions).cpu(), store.rows[positions], store.digests[positions]
+
+
+def ready(
+    checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool
+) -> tuple[Scorer, PhotoStore, np.ndarray]:
+    """The network ready to be asked, the store of photos, and the positions of a split in it.
+
+    Raises `RunError` when no photo of the split can be read.
+    """
+    part = catalog.select(split)
+    # The catalog with all splits is what training decoded: the store is then there already.
+    store = PhotoStore.open(catalog, checkpoint.recipe.framing, progress)
+    positions = store.positions(split)
+    if not len(positions):
+        first = next(iter(store.left_out.values()), "it is empty")
+        raise RunError(f"{part.name}: no photo of split {split!r} can be read; first: {first}")
+    return Scorer.of(checkpoint), store, positions
+
+
+def evaluate(
+    checkpoint: Checkpoint, catalog: Catalog, split: str = "val", run: Run | None = None
+) -> Record:
+    """Score a checkpoint on one split; the record is returned, not yet written.
+
+    `run`, where the checkpoint came from one, adds its history and its training time. Asking for
+    split "test" is noted in the ledger, whatever comes of it.
+    """
+    started = time.perf_counter()
+    _may_be_scored(checkpoint, catalog, split)
+    logits, labels, _ = logits_of(checkpoint, catalog, split)
+    seconds = time.perf_counter() - started
+    answers = logits.argmax(1).numpy()
+    metrics = score(logits, labels, catalog)
+    if len(labels) > 1:  # a temperature is fitted on other photos than those it is judged by
+        metrics |= trust_metrics(logits, labels)
+    recipe, training = checkpoint.recipe, run.summary if run else {}
+    if "train" in catalog.split_sizes:
+        trained = catalog.select("train").labels
+        if recipe.imbalance > 1:
+            trained = trained[long_tail(trained, recipe.imbalance, recipe.seed)]
+        counts = np.bincount(trained, minlength=catalog.num_classes)
+        metrics |= group_accuracy(labels, answers, counts)
+    return Record(
+        kind="evaluation",
+        data=scored_data(catalog, split, len(labels)),
+        metrics=metrics,
+        scoring=scoring_of(checkpoint),
+        recipe=asdict(recipe),
+        checkpoint=checkpoint.told(),
+        per_class=per_class(labels, answers, catalog),
+        history=run.history() if run else None,
+        extra={"training": training},
+        timing={"train_seconds": training.get("seconds", 0.0), "evaluate_seconds": seconds},
+        command=command_line(),
+    )
+
+
+def evaluate_views(checkpoint: Checkpoint, catalog: Catalog, split: str = "val") -> Record:
+    """What the mean over all `VIEWS` of a photo gains (test-time augmentation); not yet written.
+
+    The record's `gain` in accuracy over the first view alone has a 95 % interval by paired
+    bootstrap over the photos, and `p_value` is McNemar's.
+    """
+    started = time.perf_counter()
+    _may_be_scored(checkpoint, catalog, split)
+    logits, labels, _ = logits_of(checkpoint, catalog, split, views=tuple(VIEWS))
+    seconds = time.perf_counter() - started
+    answers = [one.argmax(1).numpy() for one in logits]
+    mean = logits.mean(0).argmax(1).numpy()
+    compared = mcnemar(labels, answers[0], mean)
+    return Record(
+        kind="views",
+        data=scored_data(catalog, split, len(labels)),
+        scoring=scoring_of(checkpoint) | {"views": list(VIEWS)},
+        metrics={
+            "accuracy": float((mean == labels).mean()),
+            "gain": compared["difference"],
+            "gain_interval": compared["difference_interval"],
+            "p_value": compared["p_value"],
+        },
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
+        extra={
+            "accuracy_by_view": {
+                view: float((predicted == labels).mean())
+                for view, predicted in zip(VIEWS, answers, strict=True)
+            }
+        },
+        timing={"evaluate_seconds": seconds},
+        command=command_line(),
+    )
+
+
+def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
+    """Refuse what has no classes to be right about; note in the ledger that test is opened."""
+    if checkpoint.recipe.embedding:
+        raise RunError(
+            f"{checkpoint.recipe.name} compares photos and names no class; use: carlib compare"
+        )
+    if (catalog.select(split).labels < 0).any():
+        raise RunError(f"{catalog.name}: split {split!r} has no labels, so it cannot be scored")
+    if split == "test":
+        entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
+        append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
+
+
+def scoring_of(checkpoint: Checkpoint) -> dict[str, object]:
+    """How a checkpoint is asked, as a record says it: views, side in pixels, points compared by."""
+    recipe = checkpoint.recipe
+    return {"views": list(recipe.views), "size": recipe.scored_size, "points": checkpoint.points}
+
+
+def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:
+    """What a record says of the photos that were scored."""
+    return {
+        "catalog": catalog.name,
+        "dataset": catalog.extras.dataset,
+        "fingerprint": catalog.fingerprint,
+        "split": split,
+        "split_hash": catalog.split_hash(split),
+        "photos": photos,
+        "classes": catalog.num_classes,
+    }

@@ -1,0 +1,121 @@
+"""Pooled features of a whole data set, computed once and kept.
+
+A frozen body says the same about the same photo in every epoch, so its head can train on what it
+said: one pass over the photos instead of one per epoch, and none for the next head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from carlib.data.store import PhotoStore
+from carlib.distributed import all_agree, all_gather, is_main, shard
+from carlib.errors import RunError
+from carlib.evaluation.scorer import Scorer, scoring_photos
+from carlib.experiment.recipe import Recipe
+from carlib.files import load_tensors, save_tensors
+from carlib.models.networks import Classifier
+from carlib.paths import cache_root, file_name
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (photos, dims) float32, one row for each of some photos of a store."""
+
+    values: torch.Tensor
+    positions: np.ndarray  # of the photos in their store, ascending
+    seconds: float  # what computing them took, even when they were found in the cache
+
+    def of(self, positions: np.ndarray) -> torch.Tensor:
+        """The features of some photos, (photos, dims), in the order of their store positions."""
+        rows = np.searchsorted(self.positions, positions)
+        return self.values[torch.from_numpy(rows).to(self.values.device)]
+
+
+def says_the_same(recipe: Recipe, model: torch.nn.Module) -> bool:
+    """Whether this network's features of a photo never change while the recipe is trained.
+
+    A network with more than a head on its body (InceptionV3's auxiliary one) needs the photos.
+    """
+    return recipe.sees_the_same and type(model) is Classifier
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Features of several splits as one; no photo may be in two of them."""
+    positions = np.concatenate([part.positions for part in parts])
+    order = np.argsort(positions)
+    values = torch.cat([part.values for part in parts])[torch.from_numpy(order)]
+    return Features(values, positions[order], sum(part.seconds for part in parts))
+
+
+def pooled_features(
+    scorer: Scorer, store: PhotoStore, positions: np.ndarray, progress: bool = True
+) -> Features:
+    """Features of the photos at `positions`, on the scorer's device, from the cache when it has
+    them; the mean over the views that the recipe scores.
+
+    The cache knows the photos by the store's key (their bytes and framing) and side, the network by
+    its weights. Of several processes that ask by chance one computes and the others wait; those
+    that were started together share the photos.
+    """
+    positions = np.sort(positions)
+    folder = cache_root() / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(scorer, store, positions)
+    path = folder / f"{file_name(store.catalog.name, key)}.safetensors"
+    with FileLock(f"{path}.lock") if is_main() else contextlib.nullcontext():
+        kept = _kept(path)
+        if all_agree(kept is not None):
+            tensors, about = kept
+        else:
+            started = time.perf_counter()
+            values = all_gather(_compute(scorer, store, shard(positions), progress), len(positions))
+            # Half precision: a head learns the same from it, and a million photos take 2.5 GB.
+            tensors, about = {"values": values.half()}, {"seconds": time.perf_counter() - started}
+            if is_main():
+                save_tensors(path, tensors, about)
+    return Features(tensors["values"].to(scorer.device).float(), positions, about["seconds"])
+
+
+def _kept(path: Path) -> tuple[dict, dict] | None:
+    try:
+        return load_tensors(path)
+    except RunError:  # not there, or damaged
+        return None
+
+
+@torch.no_grad()
+def _compute(
+    scorer: Scorer, store: PhotoStore, positions: np.ndarray, progress: bool
+) -> torch.Tensor:
+    learning = scorer.network.training
+    scorer.network.eval()
+    bar = tqdm(total=len(positions), desc="features", unit="photo", disable=not progress)
+    batches = []
+    with bar:
+        for photos in scoring_photos(store, positions, scorer.size, scorer.device):
+            batches.append(scorer.over_views(scorer.features, photos).mean(0).float().cpu())
+            bar.update(len(photos))
+    scorer.network.train(learning)
+    return torch.cat(batches)
+
+
+def _key(scorer: Scorer, store: PhotoStore, positions: np.ndarray) -> str:
+    seen = f"v4|{store.key}|{scorer.size}|{'|'.join(scorer.recipe.views)}"
+    digest = hashlib.sha256(seen.encode())
+    digest.update(positions.tobytes())
+    for part in (scorer.normalize, scorer.network.body):
+        for name, value in part.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

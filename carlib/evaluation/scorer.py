@@ -1,0 +1,119 @@
+"""A network and all that it takes to ask it: normalization, side, views of a photo, device.
+
+Logits, features, embeddings, heat maps, exports and single photos come from one `Scorer`, so that a
+photo is normalized in one place, once, and looked at from the same views whoever asks. Photos are
+(batch, 3, side, side) in 0…1.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.transforms.functional import center_crop
+
+from carlib.data.images import resize
+from carlib.data.store import PhotoStore
+from carlib.data.transforms import Normalize
+from carlib.distributed import all_gather, shard
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.recipe import Recipe
+from carlib.runtime import prepare_process
+
+Ask = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _near(photos: torch.Tensor) -> torch.Tensor:
+    """The middle seven eighths of each side, enlarged to the side of the photo."""
+    side = photos.shape[-1]
+    middle = center_crop(photos, [side * 7 // 8])
+    return F.interpolate(middle, (side, side), mode="bilinear", align_corners=False)
+
+
+VIEWS: dict[str, Ask] = {  # of photos in 0…1, not normalized yet
+    "plain": lambda photos: photos,
+    "mirror": lambda photos: photos.flip(3),
+    "near": _near,
+    "near mirror": lambda photos: _near(photos).flip(3),
+}
+
+
+class Scorer(nn.Module):
+    """A network that takes photos as they are, at the side and from the views its recipe scores."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.recipe = network, recipe
+        self.normalize = Normalize(mean, std, recipe.grayscale)
+        self.size, self.channels = recipe.scored_size, 1 if recipe.grayscale else 3
+        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.to(device, memory_format=torch.channels_last)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Scorer:
+        """A checkpoint's, ready to be asked; half precision is widened, on a copy, because
+        gradients would vanish in it.
+        """
+        network = checkpoint.model
+        if any(values.dtype != torch.float32 for values in network.parameters()):
+            network = copy.deepcopy(network).float()
+        return cls(network.eval(), checkpoint.recipe, checkpoint.mean, checkpoint.std)
+
+    @property
+    def device(self) -> torch.device:
+        return self.normalize.weight.device
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        """Logits (batch, classes), of a network that compares embeddings (batch, dims)."""
+        return self.network(self.normalize(photos))
+
+    def features(self, photos: torch.Tensor) -> torch.Tensor:
+        """Pooled features (batch, num_features)."""
+        return self.network.features(self.normalize(photos))
+
+    def embed(self, photos: torch.Tensor) -> torch.Tensor:
+        """Embeddings (batch, dims) of length one."""
+        return self.network.embed(self.features(photos))
+
+    def over_views(self, ask: Ask, photos: torch.Tensor, views: Sequence[str] = ()) -> torch.Tensor:
+        """What `ask` says of each view, (views, batch, …); the recipe's where none are named."""
+        return torch.stack([ask(VIEWS[view](photos)) for view in views or self.recipe.views])
+
+    @torch.no_grad()
+    def predict(
+        self, store: PhotoStore, positions: np.ndarray, views: Sequence[str] = ()
+    ) -> torch.Tensor:
+        """Logits (views, photos, classes) float32 on the CPU, in the order given; network in eval.
+
+        Several processes share the photos, each is scored once.
+        """
+        self.network.eval()
+        batches = [
+            self.over_views(self, photos, views).transpose(0, 1).float().cpu()
+            for photos in scoring_photos(store, shard(positions), self.size, self.device)
+        ]
+        return all_gather(torch.cat(batches), len(positions)).transpose(0, 1)
+
+
+def scoring_photos(
+    store: PhotoStore, positions: np.ndarray, size: int, device: torch.device, batch_size: int = 128
+) -> Iterator[torch.Tensor]:
+    """Photos (batch, 3, size, size) in 0…1 on the device, unchanged, in the order asked for."""
+    prepare_process(device)
+    for start in range(0, len(positions), batch_size):
+        pixels = store.pixels[positions[start : start + batch_size]]
+        if size != pixels.shape[1]:
+            pixels = np.stack([resize(photo, size, size) for photo in pixels])
+        photos = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+        yield photos.permute(0, 3, 1, 2).float().div_(255)

@@ -1,0 +1,261 @@
+"""A named experiment as data: one flat, frozen dataclass.
+
+A recipe says everything that decides a result except the data set, so two runs of the same recipe
+and seed on the same catalog end in the same weights on a CPU.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from carlib.data.framing import Framing
+from carlib.data.samplers import SAMPLERS
+from carlib.data.transforms import preset
+from carlib.errors import RecipeError
+from carlib.models.backbones import BACKBONES, HEADS
+from carlib.models.freezing import parse_plan
+from carlib.models.losses import LOSSES, METRIC_LOSSES
+from carlib.models.networks import MODELS
+
+LONGEST_CHANGE = 48  # characters of what was changed, in a variant's name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment. Every field has a default; named recipes change a few of them."""
+
+    name: str = "base"  # under this name in the registry, in the run folder and in the record
+    note: str = ""  # one line for the reader: what this experiment is
+
+    # photos
+    size: int = 96  # side of a training photo, pixels
+    eval_size: int = 0  # side when scored; 0: as in training
+    start_size: int = 0  # side in the first epochs, growing to `size`; 0: no growing
+    grow_until: float = 0.6  # share of the epochs by which the full size is reached
+    store_size: int = 0  # side at which photos are kept decoded; 0: the larger of the two sizes
+    crop: str = "whole"  # "whole" photo or car's "box"
+    margin: float = 0.0  # share of the box added on every side
+    fit: str = "squash"  # "squash" or "letterbox" into the square
+    statistics: str = "imagenet"  # normalise by "imagenet", "half", "data"'s or the "model"'s own
+    grayscale: bool = False  # one channel: paint says nothing about the model
+
+    # augmentation
+    augment: str = "standard"  # a preset of carlib.data.transforms
+    augment_on: str = "auto"  # "cpu" (albumentations), "gpu" (kornia), "auto" (gpu where there is)
+    mixup: float = 0.0  # alpha of MixUp; 0: off
+    cutmix: float = 0.0  # alpha of CutMix; 0: off
+    mix_probability: float = 1.0  # share of the batches that are mixed
+    mix_until: float = 1.0  # share of the epochs after which mixing stops
+
+    # network and objective
+    model: str = "simple_resnet"  # a name in carlib.models
+    weights: str = "random"  # a backbone's: "random" or "pretrained"
+    head: str = "linear"  # on a backbone: a name in carlib.models.backbones.HEADS
+    # which part learns when, see carlib.models.freezing; "head": a frozen body; "": all, always
+    plan: str = ""
+    embedding: int = 0  # numbers per photo of a network that compares photos; 0: a classifier
+    loss: str = (
+        "cross_entropy"  # a name in carlib.models.losses; those that compare need an embedding
+    )
+    pair_margin: float = 1.0  # of contrastive loss: distance (0…2) asked of different classes
+    smoothing: float = 0.1  # label smoothing
+    gamma: float = 2.0  # focal exponent
+    sampler: str = "shuffle"  # a name in carlib.data.samplers: shuffle, balanced, per_class, pairs
+    per_class: int = 4  # photos of each class in a batch of sampler "per_class"
+    imbalance: float = 1.0  # a long tail: the rarest class keeps 1/this of its training photos
+
+    # optimization
+    epochs: int = 30
+    batch_size: int = 64  # photos per optimizer step, over all processes
+    accumulate: int = 1  # pieces a batch is divided into when memory is short
+    optimizer: str = "adamw"  # adamw, adam or sgd (Nesterov, momentum .9)
+    lr: float = 1e-3  # the highest learning rate of the schedule
+    body_lr: float = 1.0  # learning rate of a backbone's body relative to its head's
+    proxy_lr: float = 1.0  # and that of what a loss learns itself: a point or weights per class
+    layer_decay: float = 1.0  # and of each block of the body relative to the block above it
+    weight_decay: float = 0.05  # not applied to biases and norms
+    schedule: str = "one_cycle"  # one_cycle, cosine, step, plateau or constant
+    warmup: float = 0.1  # share of the steps with rising learning rate (one_cycle and cosine)
+    step_epochs: int = 7  # step: epochs between two drops
+    step_factor: float = 0.1  # step and plateau: what a drop multiplies by
+    plateau_patience: int = 3  # plateau: epochs without improvement before a drop
+    clip: float = 1.0  # largest gradient norm; 0: no clipping
+    ema: float = 0.0  # decay of averaged weights per step; 0: off
+    precision: str = "auto"  # "no", "fp16", "bf16", or "auto": bf16 on a GPU that has it, else no
+    compile: bool = False  # torch.compile the network
+
+    # stopping and choosing
+    monitor: str = "accuracy"  # val metric that chooses the best weights: accuracy, macro_f1,
+    # loss; for an embedding accuracy is Recall@1 among val photos, and map_at_r is the other
+    patience: int = 0  # epochs without improvement before stopping; 0: never stop early
+    min_change: float = 0.0  # smaller improvements do not count
+    eval_every: int = 1  # epochs between two looks at val
+    flip_eval: bool = False  # score, or compare by, the mean of a photo and its mirror image
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"size": 8, "epochs": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1,
+                 "embedding": 0, "per_class": 1}  # fmt: skip
+        for field, value in least.items():
+            if getattr(self, field) < value:
+                raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
+        preset(self.augment)
+        _known("model", self.model, (*MODELS, *BACKBONES))
+        _known("weights", self.weights, ("random", "pretrained"))
+        _known("head", self.head, HEADS)
+        _known("loss", self.loss, METRIC_LOSSES if self.embedding else LOSSES)
+        _known("sampler", self.sampler, SAMPLERS)
+        _known("optimizer", self.optimizer, ("adamw", "adam", "sgd"))
+        _known("schedule", self.schedule, ("one_cycle", "cosine", "step", "plateau", "constant"))
+        _known("statistics", self.statistics, ("imagenet", "half", "data", "model"))
+        _known("augment_on", self.augment_on, ("auto", "cpu", "gpu"))
+        _known("precision", self.precision, ("auto", "no", "fp16", "bf16"))
+        monitored = ("accuracy", "map_at_r") if self.embedding else ("accuracy", "macro_f1", "loss")
+        _known("monitor", self.monitor, monitored)
+        _known("crop", self.crop, ("whole", "box"))
+        _known("fit", self.fit, ("squash", "letterbox"))
+        if self.sampler == "pairs" and self.loss != "contrastive":
+            raise RecipeError("sampler 'pairs' feeds two photos at a time, to loss 'contrastive'")
+        if not 0 < self.pair_margin <= 2:
+            raise RecipeError(
+                f"pair_margin is {self.pair_margin}; points of length one are 0…2 apart"
+            )
+        if self.imbalance < 1:
+            raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
+        if self.embedding and (self.mixup or self.cutmix):
+            raise RecipeError("mixup and cutmix mix classes; a loss that compares photos needs one")
+        parse_plan(self.plan, self.epochs)
+        if self.model in MODELS:
+            self._ask_no_backbone()
+
+    def _ask_no_backbone(self) -> None:
+        """A network trained from scratch has no weights, head, plan or statistics to choose."""
+        plain = {"weights": "random", "head": "linear", "plan": "", "body_lr": 1.0,
+                 "layer_decay": 1.0}  # fmt: skip
+        asked = [name for name, value in plain.items() if getattr(self, name) != value]
+        asked += ["statistics"] if self.statistics == "model" else []
+        for name in asked:
+            raise RecipeError(
+                f"{name} is {getattr(self, name)!r}, which needs a backbone; {self.model} is none"
+            )
+
+    @property
+    def scored_size(self) -> int:
+        """Side of a photo when scored, pixels."""
+        return self.eval_size or self.size
+
+    @property
+    def sees_the_same(self) -> bool:
+        """A frozen body sees every photo the same way in every epoch, so once is enough."""
+        varied = self.augment != "none" or self.mixup or self.cutmix or self.flip_eval
+        return self.plan == "head" and not varied and self.size_at(0) == self.scored_size
+
+    @property
+    def kept_size(self) -> int:
+        """Side at which photos are kept decoded, pixels."""
+        return self.store_size or max(self.size, self.scored_size)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views of a photo whose mean is scored, see `evaluation.scorer.VIEWS`."""
+        return ("plain", "mirror") if self.flip_eval else ("plain",)
+
+    @property
+    def framing(self) -> Framing:
+        """How photos are cut and kept decoded."""
+        return Framing(self.kept_size, self.crop, self.margin, self.fit)
+
+    def size_at(self, epoch: int) -> int:
+        """Side of the training photos in an epoch (0-based): grows in steps of 16 pixels."""
+        if not self.start_size or self.start_size >= self.size:
+            return self.size
+        done = epoch / max(1.0, self.grow_until * self.epochs)
+        if done >= 1:
+            return self.size
+        grown = self.start_size + (self.size - self.start_size) * done
+        return max(self.start_size, int(grown) // 16 * 16)
+
+    def but(self, **changes: object) -> Recipe:
+        """A copy with some fields changed; an unknown field or a wrong type is an error."""
+        return recipe_from_dict(asdict(self) | changes)
+
+    def to_json(self) -> str:
+        """All fields as JSON, in the order they are declared."""
+        return json.dumps(asdict(self), indent=2)
+
+    def variant(self, **changes: object) -> Recipe:
+        """A copy with some fields changed, under a name of its own where that makes another method.
+
+        The name says what was changed, such as "lite0_cpu+epochs=1", or holds digits of the changes
+        where they are many.
+        """
+        changed = self.but(**changes)
+        if changed.method == self.method:
+            return changed
+        words = ",".join(
+            f"{name}={value}" for name, value in changes.items() if value != getattr(self, name)
+        )
+        if len(words) > LONGEST_CHANGE:
+            words = hashlib.sha256(words.encode()).hexdigest()[:8]
+        return changed.but(name=f"{self.name}+{words}")
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything but name and note, which change nothing."""
+        return hash_of(asdict(self))
+
+    @property
+    def method(self) -> str:
+        """The hash without the seed: runs of one method may be averaged, others may not."""
+        return hash_of(asdict(self), without=("seed",))
+
+
+def hash_of(values: Mapping[str, object], without: Sequence[str] = ()) -> str:
+    """16 hex digits over a recipe's fields, name, note and those in `without` left out.
+
+    Defaults are left out too, so that a field added later leaves older recipes what they were.
+    """
+    defaults = {f.name: f.default for f in fields(Recipe)}
+    content = {
+        name: value
+        for name, value in values.items()
+        if name not in ("name", "note", *without)
+        and (name not in defaults or value != defaults[name])
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _known(field: str, value: str, choices) -> None:
+    if value not in choices:
+        raise RecipeError(f"{field} is {value!r}; known: {', '.join(choices)}")
+
+
+def recipe_from_dict(values: dict[str, object]) -> Recipe:
+    """A recipe from plain values; an unknown field or a value of another type is named."""
+    types = {f.name: type(f.default) for f in fields(Recipe)}
+    for name, value in values.items():
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; fields are {', '.join(types)}"
+            raise RecipeError(f"unknown recipe field {name!r}{hint}")
+        whole_number = types[name] is float and type(value) is int
+        if type(value) is not types[name] and not whole_number:
+            raise RecipeError(
+                f"recipe field {name!r} is {value!r}; it must be of type {types[name].__name__}"
+            )
+    return Recipe(**{k: types[k](v) for k, v in values.items()})
+
+
+def recipe_from_json(text: str) -> Recipe:
+    """A recipe from the JSON that `Recipe.to_json` wrote."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"not a recipe: {error}") from None
+    if not isinstance(values, dict):
+        raise RecipeError("not a recipe: expected a JSON object of fields")
+    return recipe_from_dict(values)

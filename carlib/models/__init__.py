@@ -1,0 +1,1 @@
+"""Networks from scratch and pretrained, what of them learns when, and objectives."""

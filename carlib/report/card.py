@@ -1,0 +1,114 @@
+"""The model card of the published network (Mitchell 2019, arXiv:1810.03993), from its record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from carlib.data.class_names import parse_name
+from carlib.experiment.checkpoint import PUBLISHED
+from carlib.experiment.record import Record, the_one
+from carlib.experiment.tables import machine, shown_name
+
+CARD = Path("carlib") / "data" / PUBLISHED.with_suffix(".md").name  # in the repository
+TEXT = Path("report") / "model_card.md"  # with places for the numbers
+
+
+def model_card(root: Path, records: Sequence[Record]) -> str | None:
+    """The card in Markdown, or nothing where no network was published; `root` is the repository."""
+    record = the_one(records, "published")
+    if record is None:
+        return None
+    use, metrics = record.extra["use"], record.metrics
+    training = record.extra["training"]
+    study = the_one(records, "study", "unknown", record.data.get("dataset"))
+    worst = sorted(record.per_class, key=lambda c: (c["recall"], -c["photos"], c["class"]))[:5]
+    text = (root / TEXT).read_text()
+    return text.format(
+        name=PUBLISHED.stem,
+        classes=record.data["classes"],
+        model=record.recipe["model"],
+        recipe=shown_name(record),
+        catalog=record.data["catalog"],
+        minutes=training["seconds"] / 60,
+        hardware=machine(record),
+        bytes=record.extra["bytes"],
+        hash=record.checkpoint["hash"],
+        photos=record.data["photos"],
+        split_hash=record.data["split_hash"],
+        scores="\n".join(_scores(metrics)),
+        groups="\n".join(_groups(record)),
+        worst="; ".join(f"{c['class']} ({c['recall']:.2f} of {c['photos']})" for c in worst),
+        ece=metrics["ece"],
+        ece_calibrated=metrics["ece_calibrated"],
+        passed=record.extra["known_share"],
+        pairs=use["decision"]["pairs"],
+        threshold=use["decision"]["threshold"],
+        unknown=_unknown(study),
+        costs=_costs(records, record.checkpoint["hash"]),
+        train_photos=record.extra["train_photos"],
+        per_class=record.extra["train_photos"] / record.data["classes"],
+        **{key: use[key] for key in ("temperature", "known_from", "trained_as")},
+    )
+
+
+def _scores(metrics: dict) -> list[str]:
+    shown = {"accuracy": "top-1", "top3": "top-3", "top5": "top-5", "macro_f1": "macro F1",
+             "make_accuracy": "make", "model_accuracy": "make and model"}  # fmt: skip
+    rows = []
+    for key, name in shown.items():
+        ends = metrics.get(f"{key}_interval")
+        between = f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else ""
+        rows.append(f"| {name} | {metrics[key]:.3f}{between} |")
+    surest = metrics["accuracy_at_80"]
+    return [*rows, f"| top-1 of the surest 80 % | {surest:.3f} |"]
+
+
+def _groups(record: Record) -> list[str]:
+    """Recall by body, most photos first."""
+    photos, right = defaultdict(int), defaultdict(float)
+    for row in record.per_class:
+        body = parse_name(row["class"]).body or "not stated"
+        photos[body] += row["photos"]
+        right[body] += row["recall"] * row["photos"]
+    order = sorted(photos, key=lambda body: (-photos[body], body))
+    return [f"| {body} | {photos[body]} | {right[body] / photos[body]:.3f} |"
+            for body in order if photos[body]]  # fmt: skip
+
+
+def _costs(records: Sequence[Record], checkpoint: str) -> str:
+    """Size and speed by torch, ONNX and int8, as `carlib bench` measured this very checkpoint."""
+    measured = [r for r in records if r.topic == "deployment"]
+    measured = [r for r in measured if r.checkpoint["hash"] == checkpoint]
+    if not measured:
+        return "Not measured yet: `carlib bench --data PATH`."
+    record, extra = measured[0], measured[0].extra
+    lines = [
+        f"{extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for one view of a photo "
+        f"of {extra['side']} pixels, on {machine(record)}. Accuracy is of one view of val.",
+        "",
+        "| way | MB | val accuracy | one photo, ms | photos/s | times torch |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in extra["rows"]:
+        lines.append(
+            f"| {row['way']} | {row['bytes'] / 1e6:.1f} | {row['accuracy']:.3f} | "
+            f"{row['ms_per_photo']:.0f} | {row['photos_per_second']:.0f} | {row['speed']:.1f} |"
+        )
+    low, high = extra["rows"][-1]["change_interval"]
+    change = extra["rows"][-1]["change"]
+    return "\n".join(
+        [*lines, "", f"int8 against torch: {change:+.3f} ({low:+.3f} to {high:+.3f})."]
+    )
+
+
+def _unknown(study: Record | None) -> str:
+    if study is None:
+        return ""
+    best = max(study.extra["rows"], key=lambda row: row["auroc"])
+    return (
+        f" By the better of such scores cars that were never learned are told from others with an "
+        f"AUROC of {best['auroc']:.2f} only (a frozen body, {len(study.extra['held_out'])} classes "
+        f"held out), so take it as a hint."
+    )

@@ -1,0 +1,315 @@
+"""The figures of the report, drawn from the records at the width at which they are printed.
+
+Same records, same bytes: letters are outlines, colors are told apart without color too, and no file
+holds a date. A figure whose record is missing is no figure.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+from PIL import Image
+
+from carlib.data.drawn import YEARS, changed_mask, redraw
+from carlib.data.framing import Framing
+from carlib.experiment.record import Record, the_one
+from carlib.experiment.tables import (
+    NAMES,
+    STANFORD,
+    TRANSFER,
+    best,
+    evaluations,
+    retrieval_rows,
+    row,
+    shown_name,
+    verification_rows,
+)
+from carlib.explain.faithfulness import RANDOM
+from carlib.explain.measures import BASELINES
+from carlib.plots.pictures import overlay
+from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.showroom import CARS, PAINTS, draw_photo
+
+COLUMN = 3.35  # inches
+TILE = 150  # pixels of a car under a heat map
+KNOWS_NOTHING = (RANDOM, *BASELINES)  # maps below the line
+
+
+def figures(records: Sequence[Record]) -> Iterator[tuple[str, bytes | None]]:
+    """File name and content of every figure; no content where the record is missing."""
+    for name, draw in FIGURES.items():
+        yield name, draw(records)
+
+
+def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
+    """Make a drawing of records an SVG for print: small type, outlines for letters, no date."""
+
+    @functools.wraps(draw)
+    def drawn(records: Sequence[Record]) -> bytes | None:
+        small = {
+            "font.size": 7,
+            "axes.titlesize": 7.5,
+            "legend.fontsize": 6.5,
+            "axes.linewidth": 0.6,
+        }
+        with matplotlib.rc_context(STYLE | small | {"svg.fonttype": "path"}):
+            figure = draw(records)
+            if figure is None:
+                return None
+            file = io.BytesIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        return file.getvalue()
+
+    return drawn
+
+
+@printed
+def classes_figure(records: Sequence[Record]) -> Figure | None:
+    """Photos per class, largest first, for every split of the audited data."""
+    audit = the_one(records, "audit", dataset=STANFORD)
+    if audit is None:
+        return None
+    counts = audit.extra["class_counts"]
+    figure, ax = plt.subplots(figsize=(COLUMN, 1.35))
+    for split, color, line in zip(
+        audit.metrics["splits"], (BLUE, ORANGE, GREEN), LINES, strict=False
+    ):
+        values = sorted((row[split] for row in counts), reverse=True)
+        ax.step(range(1, len(values) + 1), values, where="mid", color=color, ls=line, label=split)
+    ax.set(xlabel="class, largest first", ylabel="photos", ylim=(0, None), xlim=(0, len(counts)))
+    ax.legend()
+    return figure
+
+
+@printed
+def curves_figure(records: Sequence[Record]) -> Figure | None:
+    """Loss and scores of the best run from scratch, by epoch."""
+    top = best(records, "random")
+    if top is None or not top.history:
+        return None
+    panels = {
+        "loss": {"train_loss": "train", "val_loss": "val"},
+        "accuracy": {"train_accuracy": "train", "val_accuracy": "val", "val_top5": "val, top-5"},
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 1.9))
+    for ax, (title, columns) in zip(axes, panels.items(), strict=True):
+        for (column, label), color, line in zip(columns.items(), COLORS, LINES, strict=False):
+            points = [(row["epoch"], row[column]) for row in top.history if column in row]
+            ax.plot(*zip(*points, strict=True), color=color, ls=line, lw=1, label=label)
+        ax.set(title=title, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes[1].set_ylim(0, 1)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@printed
+def minutes_figure(records: Sequence[Record]) -> Figure | None:
+    """Val accuracy over the minutes of training: the best from scratch, and ours pretrained.
+
+    What came before the first epoch, such as features of a frozen body, counts as well. Minutes of
+    another machine than the first's are left out.
+    """
+    top = best(records, "random")
+    names = ([shown_name(top)] if top else []) + list(TRANSFER)
+    runs = [evaluations(records, name)[:1] for name in names]
+    runs = [first[0] for first in runs if first and first[0].history]
+    if not runs:
+        return None
+    runs = [record for record in runs if record.hardware == runs[0].hardware]
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.0))
+    for record, color, line in zip(runs, COLORS, LINES, strict=False):
+        spent = np.cumsum([row["seconds"] for row in record.history])
+        before = max(0.0, record.timing["train_seconds"] - spent[-1])
+        scored = [
+            ((before + seconds) / 60, row["val_accuracy"])
+            for seconds, row in zip(spent, record.history, strict=True)
+            if "val_accuracy" in row
+        ]
+        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=shown_name(record))
+    ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
+    ax.xaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def dots(
+    rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str
+) -> Figure | None:
+    """A line per row: its scores as marks, the 95 % interval of the first of them as a bar.
+
+    `name` is the key of what stands before a line, `scores` are keys and what the legend says.
+    """
+    if not rows:
+        return None
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.16 * len(rows)))
+    for height, line in enumerate(reversed(rows)):
+        ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
+        for score, color, mark in zip(scores, COLORS, "osD", strict=False):
+            fill = color if color == BLUE else "white"
+            legend = None if height else scores[score]
+            ax.plot(line[score], height, mark, ms=4, color=color, mfc=fill, label=legend)
+    ax.set_yticks(range(len(rows)), [line[name] for line in reversed(rows)])
+    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    ax.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(scores))
+    return figure
+
+
+@printed
+def unseen_figure(records: Sequence[Record]) -> Figure | None:
+    """Recall@1 with its interval and MAP@R among classes that were never seen, by loss."""
+    scores = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R"}
+    return dots(retrieval_rows(records, "unseen"), "loss", scores, "")
+
+
+@printed
+def pairs_figure(records: Sequence[Record]) -> Figure | None:
+    """AUC on hard pairs with its interval, and on medium and easy ones, by recipe."""
+    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "easy"}
+    return dots(verification_rows(records), "recipe", scores, "AUC")
+
+
+@printed
+def imbalance_figure(records: Sequence[Record]) -> Figure | None:
+    """Balanced accuracy by imbalance factor, a line per answer to it."""
+    study = the_one(records, "study", "imbalance", STANFORD)
+    if study is None:
+        return None
+    rows = study.extra["rows"]
+    figure, ax = plt.subplots(figsize=(COLUMN, 2.0))
+    answers = dict.fromkeys(row["objective"] for row in rows)
+    for answer, color, line, mark in zip(answers, COLORS, LINES, "osD^v", strict=False):
+        mine = [row for row in rows if row["objective"] == answer]
+        heights = [row["balanced_accuracy"] for row in mine]
+        spread = [row["balanced_accuracy_sd"] for row in mine]
+        ax.errorbar([row["factor"] for row in mine], heights, spread, color=color, ls=line, lw=1,
+                    marker=mark, ms=3, label=answer)  # fmt: skip
+    factors = sorted({row["factor"] for row in rows})
+    ax.set(xscale="log", xlabel="imbalance factor", ylabel="balanced accuracy")
+    ax.set_xticks(factors, [f"{factor:g}" for factor in factors])
+    ax.xaxis.set_minor_locator(NullLocator())
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@printed
+def scores_figure(records: Sequence[Record]) -> Figure | None:
+    """Accuracy on classes, with its interval, and on makes, a line per recipe."""
+    rows = [scored for name in NAMES if (scored := row(records, name))]
+    scores = {"accuracy": "the class is right", "make_accuracy": "the make is right"}
+    return dots(rows, "recipe", scores, "val accuracy")
+
+
+@printed
+def maps_figure(records: Sequence[Record]) -> Figure | None:
+    """Insertion and ROAD of every kind of map of real photos, a mark per network."""
+    maps = [r for r in records if r.kind == "maps" and r.data.get("dataset") == STANFORD]
+    if not maps:
+        return None
+    kinds = [row["map"] for row in maps[0].extra["rows"]]
+    panels = {"insertion": "insertion", "road": "ROAD"}
+    figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.2 * len(kinds)), sharey=True)
+    for ax, (measure, title) in zip(axes, panels.items(), strict=True):
+        for number, (record, color, mark) in enumerate(zip(maps, COLORS, "osD^vP", strict=False)):
+            for place, line in enumerate(record.extra["rows"]):
+                height = len(kinds) - place + 0.22 * ((len(maps) - 1) / 2 - number)
+                ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
+                name = shown_name(record) if not place else None
+                ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
+        ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
+        ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(kinds), 0, -1), kinds)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=len(maps))  # fmt: skip
+    return figure
+
+
+# Class, azimuth, paint and scene of each car on page one: every make, every body, all viewpoints.
+SHOWN = (
+    (1, 35, "blue", "street"), (31, -40, "red", "sunset"), (14, 28, "olive", "forest"),
+    (25, -35, "silver", "studio"), (10, 45, "yellow", "seaside"), (36, -30, "wine", "field"),
+    (38, 32, "white", "street"), (42, -38, "teal", "garage"), (13, 90, "orange", "field"),
+    (18, -90, "navy", "garage"), (29, 150, "sky", "seaside"), (33, 90, "yellow", "sunset"),
+    (6, -145, "green", "street"), (40, -90, "beige", "forest"), (23, 140, "grey", "studio"),
+    (4, -150, "brown", "field"), (35, 0, "orange", "garage"), (16, 8, "white", "street"),
+    (46, -142, "red", "seaside"), (2, 148, "violet", "studio"), (9, 180, "wine", "forest"),
+    (44, 5, "silver", "street"), (27, -176, "teal", "street"), (21, 40, "silver", "sunset"),
+)  # fmt: skip
+
+
+def showroom_picture(_: Sequence[Record], columns: int = 8, width: int = 176) -> bytes:
+    """Drawn cars in a grid, as PNG."""
+    plain = dict(aspect=4 / 3, elevation=7.0, distance=2.6, fill=0.86, shift=(0.0, 0.0), roll=0.0,
+                 occluder=None, noise=0, blur=0, exposure=1.05)  # fmt: skip
+    tiles = []
+    for number, (car, azimuth, paint, scene) in enumerate(SHOWN):
+        look = plain | {"azimuth": float(azimuth), "paint": PAINTS[paint], "scene": scene}
+        drawing = Image.fromarray(draw_photo(car, number, size=2 * width, **look).image)
+        tiles.append(np.asarray(drawing.resize((width, width * 3 // 4), Image.Resampling.LANCZOS)))
+    return _png(_sheet(tiles, columns).quantize(256))  # a fifth of the size, hardly to be seen
+
+
+def heat_picture(records: Sequence[Record]) -> bytes | None:
+    """Drawn cars with what differs between their years, and with maps, one below the other; PNG.
+
+    The record keeps the maps and the photos' names; the cars are drawn again.
+    """
+    shown = [r for r in records if r.kind == "maps" and r.extra.get("examples")]
+    if not shown:
+        return None
+    framing = Framing(TILE, *(shown[0].recipe[name] for name in ("crop", "margin", "fit")))
+    columns = []
+    for example in shown[0].extra["examples"]:
+        label, drawing = redraw(example["path"], **YEARS)
+        photo = framing.apply(drawing.image, drawing.box)
+        parts = framing.apply_to_mask(drawing.parts, drawing.box)
+        heats = [changed_mask(parts, CARS[label].make, CARS[label].model).astype(float)]
+        for lines in example["maps"].values():
+            digits = np.array([[int(digit) for digit in line] for line in lines], np.float32)
+            heats.append(np.clip(cv2.resize(digits / 9, (TILE, TILE)), 0, 1))
+        columns.append([photo, *(overlay(photo, heat) for heat in heats)])
+    tiles = [tile for line in zip(*columns, strict=True) for tile in line]
+    return _png(_sheet(tiles, len(columns)))
+
+
+def _sheet(tiles: Sequence[np.ndarray], columns: int, gap: int = 6) -> Image.Image:
+    """Pictures of one size in a grid."""
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    size = (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        sheet.paste(Image.fromarray(tile), (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "png", optimize=True)
+    return file.getvalue()
+
+
+FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
+    "showroom.png": showroom_picture,
+    "classes.svg": classes_figure,
+    "scores.svg": scores_figure,
+    "curves.svg": curves_figure,
+    "minutes.svg": minutes_figure,
+    "imbalance.svg": imbalance_figure,
+    "unseen.svg": unseen_figure,
+    "pairs.svg": pairs_figure,
+    "maps.svg": maps_figure,
+    "heat.png": heat_picture,
+}

@@ -1,0 +1,1 @@
+"""Photos as points: neighbors, galleries, pairs."""

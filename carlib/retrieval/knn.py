@@ -1,0 +1,162 @@
+"""The nearest photos, exactly, and what they vote: kNN classification, as study S3 did it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from carlib.data.catalog import Catalog
+from carlib.errors import RunError
+from carlib.evaluation.evaluate import scored_data, scoring_of
+from carlib.evaluation.metrics import bootstrap, interval
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.host import command_line
+from carlib.experiment.record import Record
+from carlib.retrieval.embeddings import Embeddings, scaled
+
+METRICS = ("cosine", "euclidean")
+WEIGHTS = ("uniform", "distance")  # of the votes, as scikit-learn has them
+NEIGHBORS = tuple(range(1, 21))  # k that kNN classification tries
+
+
+# --- neighbors ----------------------------------------------------------------------------------
+
+
+def neighbors(
+    gallery: np.ndarray, queries: np.ndarray, k: int, metric: str = "cosine"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest rows of the gallery (photos, dims) for each query (queries, dims), exactly.
+
+    Gives distances (queries, k) float32, nearest first, and positions (queries, k) int64. The
+    cosine distance is 1 − cosine; rows need not be of length one.
+    """
+    import faiss
+
+    if metric not in METRICS:
+        raise RunError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}")
+    if gallery.ndim != 2 or queries.ndim != 2 or gallery.shape[1] != queries.shape[1]:
+        raise RunError(
+            f"gallery and queries must be (photos, dims) with equal dims, "
+            f"not {gallery.shape} and {queries.shape}"
+        )
+    if not 1 <= k <= len(gallery):
+        raise RunError(f"a gallery of {len(gallery)} photos has no {k} neighbors")
+    if metric == "cosine":
+        similarity, positions = faiss.knn(
+            scaled(queries), scaled(gallery), k, faiss.METRIC_INNER_PRODUCT
+        )
+        return 1 - similarity, positions
+    gallery, queries = (np.ascontiguousarray(part, np.float32) for part in (gallery, queries))
+    squared, positions = faiss.knn(queries, gallery, k, faiss.METRIC_L2)
+    return np.sqrt(np.maximum(squared, 0)), positions
+
+
+def other_neighbors(embeddings: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest other photos of every photo, by cosine: distances and positions (photos, k)."""
+    distances, positions = neighbors(embeddings.vectors, embeddings.vectors, k + 1)
+    others = positions != np.arange(len(positions))[:, None]
+    others[others.all(1), -1] = False  # so many copies that the photo is not among its nearest
+    return distances[others].reshape(-1, k), positions[others].reshape(-1, k)
+
+
+# --- kNN classification -------------------------------------------------------------------------
+
+
+def votes(
+    distances: np.ndarray, labels: np.ndarray, num_classes: int, weights: str = "uniform"
+) -> np.ndarray:
+    """Share of the neighbors' votes per class, (queries, classes) float64, rows summing to one.
+
+    `distances` and `labels` (queries, k) are those of the neighbors. Votes weigh the same, or by
+    1/distance; a neighbor at distance zero outvotes all that are not (as in scikit-learn).
+    """
+    if weights not in WEIGHTS:
+        raise RunError(f"unknown weights {weights!r}; known: {', '.join(WEIGHTS)}")
+    weight = np.ones(distances.shape)
+    if weights == "distance":
+        same = distances <= 0
+        weight = np.where(same.any(1, keepdims=True), same, 1 / np.where(same, 1, distances))
+    sums = np.zeros((len(labels), num_classes))
+    np.add.at(sums, (np.arange(len(labels))[:, None], labels), weight)
+    return sums / sums.sum(1, keepdims=True)
+
+
+def knn_table(
+    gallery: Embeddings, queries: Embeddings, num_classes: int, ks: Iterable[int] = NEIGHBORS
+) -> pd.DataFrame:
+    """Accuracy of kNN classification for every k, metric and weighting, one search per metric.
+
+    Columns `metric`, `weights`, `k`, `accuracy`, and `seconds` of the search, which all k share.
+    Of classes with equally many votes the first answers.
+    """
+    ks = sorted(set(ks))
+    rows = []
+    for metric in METRICS:
+        started = time.perf_counter()
+        distances, positions = neighbors(gallery.vectors, queries.vectors, ks[-1], metric)
+        seconds = time.perf_counter() - started
+        labels = gallery.labels[positions]
+        for weights in WEIGHTS:
+            for k in ks:
+                shares = votes(distances[:, :k], labels[:, :k], num_classes, weights)
+                right = shares.argmax(1) == queries.labels
+                rows.append(
+                    {"metric": metric, "weights": weights, "k": k, "accuracy": right.mean(),
+                     "seconds": seconds}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def choose_k(gallery: Embeddings, catalog: Catalog) -> dict[str, object]:
+    """k, metric and weighting that do best on a part of the gallery itself.
+
+    The gallery is divided as a catalog divides train into train and val, copies kept together, so
+    the photos that are scored later choose nothing. Gives a row of `knn_table`.
+    """
+    parted = catalog.select("train").stratified_split(seed=1).table.set_index("path")["split"]
+    asked = (parted.reindex(gallery.paths) == "val").to_numpy(bool)
+    if asked.all() or not asked.any():
+        raise RunError(f"{catalog.name}: too few training photos to choose k on a part of them")
+    rest = gallery.select(~asked)
+    ks = [k for k in NEIGHBORS if k <= len(rest)]
+    table = knn_table(rest, gallery.select(asked), catalog.num_classes, ks)
+    return table.loc[table["accuracy"].idxmax()].to_dict()
+
+
+def knn_record(
+    gallery: Embeddings, queries: Embeddings, catalog: Catalog, checkpoint: Checkpoint
+) -> Record:
+    """kNN classification as study S3 did it, with k chosen on train; the record is not written.
+
+    Gallery and queries are the checkpoint's raw features of train and val. Its rows are those of
+    `knn_table`, for charts; its accuracy is that of the k, metric and weighting that train chose.
+    """
+    best = choose_k(gallery, catalog)
+    rows = knn_table(gallery, queries, catalog.num_classes)
+    started = time.perf_counter()
+    k, metric = int(best["k"]), str(best["metric"])
+    distances, positions = neighbors(gallery.vectors, queries.vectors, k, metric)
+    labels = gallery.labels[positions]
+    shares = votes(distances, labels, catalog.num_classes, str(best["weights"]))
+    seconds = time.perf_counter() - started
+    right = shares.argmax(1) == queries.labels
+    value, draws = bootstrap(len(right), lambda rows: right[rows].mean())
+    return Record(
+        kind="knn",
+        data=scored_data(catalog, "val", len(queries)),
+        metrics={"accuracy": float(value), "accuracy_interval": interval(draws)},
+        scoring=scoring_of(checkpoint),
+        recipe=asdict(checkpoint.recipe),
+        checkpoint=checkpoint.told(),
+        extra={
+            "chosen": {key: best[key] for key in ("metric", "weights", "k")},
+            "rows": rows.to_dict(orient="records"),
+            "gallery": len(gallery),
+        },
+        timing={"predict_seconds": seconds},
+        command=command_line(),
+    )

@@ -1,0 +1,1 @@
+"""One epoch, the loop around it, and what several trainings answer."""

@@ -1,0 +1,142 @@
+"""One epoch, read straight down: photos, forward, loss, backward, step.
+
+Everything random follows from (seed, epoch, step) and never from a generator that remembers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+
+import torch
+from tqdm.auto import tqdm
+
+from carlib.errors import RunError
+from carlib.models.freezing import phase_at, set_trainable
+from carlib.seeding import seed_of, set_seed
+from carlib.training.optimizer import learning_rate
+from carlib.training.parts import Parts
+from carlib.training.state import TrainState
+
+AUXILIARY = 0.4  # weight of an auxiliary classifier's loss (Szegedy 2016, arXiv:1512.00567)
+NAN_CHECK = 50  # steps between two looks at the loss; each look waits for the GPU
+
+
+def train_one_epoch(
+    parts: Parts, state: TrainState, show: bool = False, after_step: Callable[[], None] = bool
+) -> dict[str, float]:
+    """Show the network every training photo once; mean loss and accuracy on the way."""
+    recipe, epoch, steps = parts.recipe, state.epoch, len(parts.batches)
+    set_trainable(parts.network, phase_at(parts.phases, epoch).part)
+    mixes = parts.mixing is not None and epoch < recipe.mix_until * recipe.epochs
+    totals = torch.zeros(3, device=parts.device)  # loss × photos, right answers, photos
+    bar = tqdm(
+        total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=not show
+    )
+    with bar:
+        for step, (photos, targets) in enumerate(parts.epoch(epoch)):
+            if mixes:
+                seed = seed_of(recipe.seed, epoch, step, 2)
+                photos, targets = parts.mixing(photos, targets, seed)
+            seed = seed_of(recipe.seed, epoch, step, 3)
+            totals += train_step(parts, state, photos, targets, seed)
+            if step % NAN_CHECK == 0 or step == steps - 1:
+                _check_finite(totals, parts, state)
+            bar.update()
+            after_step()
+    loss, right, seen = parts.accelerator.reduce(totals).tolist()
+    return {
+        "train_loss": loss / seen,
+        "train_accuracy": right / seen,
+        "size": recipe.size_at(epoch),
+    }
+
+
+def train_step(
+    parts: Parts, state: TrainState, photos: torch.Tensor, targets: torch.Tensor, seed: int
+) -> torch.Tensor:
+    """One optimizer step; halves the pieces and tries again when memory runs out.
+
+    Photos (batch, 3, side, side), or features (batch, dims); targets (batch,) or, mixed, (batch,
+    classes). Gives (loss × photos, right answers, photos).
+    """
+    lr = lr_at(parts, state)
+    for group in parts.optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+    while True:
+        set_seed(seed, parts.device)  # dropout
+        with contextlib.suppress(torch.OutOfMemoryError):
+            totals = gradients(parts, photos, targets, state.accumulate)
+            break
+        _halve_pieces(parts, state, len(photos))
+    if parts.recipe.clip:
+        parts.accelerator.clip_grad_norm_(parts.learner.parameters(), parts.recipe.clip)
+    parts.optimizer.step()
+    state.step += 1
+    if parts.ema:
+        parts.ema.update(parts.network, step=state.step)
+    return totals
+
+
+def lr_at(parts: Parts, state: TrainState) -> float:
+    """Learning rate of the head at the next step."""
+    return learning_rate(parts.recipe, parts.phases, state.step, len(parts.batches), state.drops)
+
+
+def gradients(
+    parts: Parts, photos: torch.Tensor, targets: torch.Tensor, accumulate: int = 1
+) -> torch.Tensor:
+    """Gradients of a batch, in `accumulate` pieces; (loss × photos, right answers, photos)."""
+    parts.optimizer.zero_grad(set_to_none=True)
+    judge = near_right if parts.recipe.embedding else right_answers
+    totals = torch.zeros(3, device=parts.device)
+    pieces = list(zip(photos.chunk(accumulate), targets.chunk(accumulate), strict=True))
+    for number, (piece, wanted) in enumerate(pieces):
+        last = number == len(pieces) - 1
+        sync = contextlib.nullcontext() if last else parts.accelerator.no_sync(parts.learner)
+        with sync, parts.accelerator.autocast():
+            outputs = parts.learner(piece)
+            logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+            loss = parts.loss(logits, wanted)
+            loss = loss + AUXILIARY * sum(parts.loss(other, wanted) for other in auxiliary)
+            parts.accelerator.backward(loss * (len(piece) / len(photos)))
+        with torch.no_grad():
+            count = torch.tensor(float(len(piece)), device=piece.device)
+            totals += torch.stack([loss.detach() * len(piece), judge(logits, wanted), count])
+    return totals
+
+
+def right_answers(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Photos classified right; on a mixed batch, the share of each photo that its answer covers."""
+    answers = logits.argmax(1)
+    if targets.ndim == 1:
+        return (answers == targets).float().sum()
+    return targets.gather(1, answers[:, None]).float().sum()
+
+
+def near_right(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Photos whose nearest other photo of the batch is of their class."""
+    similarity = (embeddings @ embeddings.T).fill_diagonal_(-2.0)
+    return (labels[similarity.argmax(1)] == labels).float().sum()
+
+
+def _halve_pieces(parts: Parts, state: TrainState, photos: int) -> None:
+    """Smaller pieces from now on. The error is gone by now, and with it what it held on to."""
+    if state.accumulate >= photos:
+        raise RunError("out of memory with a single photo; use a smaller size")
+    state.accumulate = min(2 * state.accumulate, photos)
+    print(
+        f"out of memory: going on with pieces of {math.ceil(photos / state.accumulate)} "
+        f"photos, {state.accumulate} to a step"
+    )
+    if parts.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _check_finite(totals: torch.Tensor, parts: Parts, state: TrainState) -> None:
+    if not torch.isfinite(totals[0]):
+        raise RunError(
+            f"{parts.recipe.name}: the loss is no longer a number at step {state.step}; lower lr "
+            f"({parts.recipe.lr}), set clip, or use precision 'no'. The last whole epoch is kept."
+        )

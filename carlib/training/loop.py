@@ -1,0 +1,231 @@
+"""One training loop for every recipe.
+
+Read it from `train` downwards; an epoch is in `carlib.training.epoch`, what it works with in
+`carlib.training.parts`. All randomness is a function of (seed, epoch, step), never of a generator
+that remembers: so what a run does after being killed and resumed is, to the last bit on a CPU, what
+it would have done anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from carlib.data.catalog import Catalog
+from carlib.errors import RunError
+from carlib.evaluation.metrics import quick_metrics, quick_retrieval
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.recipe import Recipe
+from carlib.experiment.run import Run
+from carlib.files import save_tensors, write_atomically
+from carlib.models.networks import count_parameters
+from carlib.runtime import prepare_process
+from carlib.training.epoch import lr_at, train_one_epoch
+from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
+from carlib.training.state import TrainState, load_state, save_state
+
+
+def load_or_train(
+    recipe: Recipe,
+    catalog: Catalog,
+    folder: Path | str | None = None,
+    *,
+    say: Callable[[str], None] = print,
+    **options,
+) -> tuple[Checkpoint, Run]:
+    """Load the checkpoint of this recipe and catalog, or train it; says aloud which of the two.
+
+    Options go to `train`.
+    """
+    run = Run.of(recipe, catalog, folder)
+    if run.finished:
+        say(f"loaded {run.folder.name} (trained earlier; delete the folder to train again)")
+    else:
+        begun = "resuming" if run.state.exists() else "training"
+        say(f"{begun} {run.folder.name}")
+        run = train(recipe, catalog, folder, **options)
+    checkpoint = Checkpoint.load(run.best)
+    checkpoint.check_classes(catalog)
+    return checkpoint, run
+
+
+def train(
+    recipe: Recipe,
+    catalog: Catalog,
+    folder: Path | str | None = None,
+    *,
+    progress: bool = True,
+    profile: bool = False,
+    workers: int | None = None,
+    reuse_features: bool = True,
+) -> Run:
+    """Train a recipe on the splits "train" and "val" of a catalog, resuming what was begun.
+
+    Gives the finished run; its `best.safetensors` holds the weights of the best val epoch.
+    `profile` writes a trace of twenty steps for TensorBoard; without `reuse_features` a frozen body
+    sees its photos anew in every epoch, for the same result. Raises `RunError` when the loss is no
+    longer finite, when the folder is in use, or when memory does not suffice for a single photo.
+    """
+    run = Run.of(recipe, catalog, folder)
+    if run.finished:
+        return run
+    run.folder.mkdir(parents=True, exist_ok=True)
+    accelerator = make_accelerator(recipe)
+    prepare_process(accelerator.device)
+    main = accelerator.is_main_process  # of several processes that train together, one locks
+    show = progress and main
+    try:
+        with FileLock(run.folder / "lock", timeout=0) if main else contextlib.nullcontext():
+            if main:
+                run.claim(catalog)
+            begun = run.state.exists()
+            parts = make_parts(
+                recipe, catalog, accelerator, begin=not begun, reuse_features=reuse_features,
+                progress=show,
+            )  # fmt: skip
+            state = TrainState(accumulate=recipe.accumulate)
+            state = load_state(run.state, parts) if begun else state
+            spent = open_loader(parts, workers, show)
+            state.seconds = state.seconds or spent
+            fit(run, parts, state, show, profile)
+    except Timeout:
+        raise RunError(f"{run.folder}: another process is training here; wait for it") from None
+    accelerator.wait_for_everyone()
+    return run
+
+
+def fit(
+    run: Run, parts: Parts, state: TrainState, show: bool = False, profile: bool = False
+) -> None:
+    """Epochs until the recipe's end, early stopping, or an error; then the summary."""
+    recipe = parts.recipe
+    with _board(run, parts, state) as board:
+        while state.epoch < recipe.epochs and not 0 < recipe.patience <= state.stale:
+            started = time.perf_counter()
+            row = {"epoch": state.epoch + 1, "lr": lr_at(parts, state)}
+            with _profiler(run.folder if profile and state.epoch == 0 else None) as after_step:
+                row |= train_one_epoch(parts, state, show, after_step)
+            state.epoch += 1
+            if state.epoch % recipe.eval_every == 0 or state.epoch >= recipe.epochs:
+                row |= validate(run, parts, state)
+            row["seconds"] = time.perf_counter() - started
+            state.seconds += row["seconds"]
+            keep(run, parts, state, row)
+            for key, value in row.items() if board else ():
+                board.add_scalar(key, value, state.epoch)
+            say(row, state, show)
+    finish(run, parts, state)
+
+
+def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
+    """Score val, and keep the weights where they are the best so far."""
+    from accelerate.utils import broadcast_object_list
+
+    outputs, labels = val_outputs(parts), parts.labels[parts.val]
+    if parts.recipe.embedding:
+        metrics = quick_retrieval(outputs, labels)
+    else:
+        metrics = quick_metrics(outputs, labels, parts.recipe.smoothing)
+    metrics = broadcast_object_list([metrics])[0]  # several processes must agree when to stop
+    judge(run, parts, state, metrics)
+    return {f"val_{key}": value for key, value in metrics.items()}
+
+
+@torch.no_grad()
+def val_outputs(parts: Parts) -> torch.Tensor:
+    """Logits (photos, classes) or embeddings (photos, dims) of val, on the CPU."""
+    if parts.features:
+        return parts.scored.eval().classify(parts.features.of(parts.val)).float().cpu()
+    return parts.scorer(parts.scored).predict(parts.store, parts.val).mean(0)
+
+
+def judge(run: Run, parts: Parts, state: TrainState, metrics: dict[str, float]) -> None:
+    """Keep the weights if this is the best val score so far; count epochs without progress."""
+    recipe = parts.recipe
+    value = metrics[recipe.monitor] * (-1 if recipe.monitor == "loss" else 1)
+    if value > state.best or state.best_epoch < 0:
+        state.best, state.best_epoch = value, state.epoch
+        save_weights(run, parts, state, "best")
+    if value > state.bar + recipe.min_change:
+        state.bar = value
+        state.stale = state.since_drop = 0
+        return
+    state.stale += recipe.eval_every
+    state.since_drop += recipe.eval_every
+    if state.since_drop > recipe.plateau_patience:
+        state.drops, state.since_drop = state.drops + 1, 0
+
+
+def save_weights(run: Run, parts: Parts, state: TrainState, kept: str) -> None:
+    """Write the scored network as the run's "best" or "last" checkpoint."""
+    if parts.accelerator.is_main_process:
+        path = run.best if kept == "best" else run.last
+        about = parts.about | {"kept": kept, "epoch": state.epoch}
+        save_tensors(path, parts.scored.state_dict(), about)
+
+
+def keep(run: Run, parts: Parts, state: TrainState, row: dict[str, float]) -> None:
+    """Write the epoch's row, and all that is needed to go on from here."""
+    state.history.append(row)
+    if parts.accelerator.is_main_process:
+        save_state(run.state, parts, state)
+        run.write_history(state.history)
+
+
+def finish(run: Run, parts: Parts, state: TrainState) -> None:
+    """Write the last weights and the summary; the state is not needed any more."""
+    save_weights(run, parts, state, "last")
+    if not parts.accelerator.is_main_process:
+        return
+    best = next(r for r in state.history if r["epoch"] == state.best_epoch)
+    summary = {
+        "epochs": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best": {k: v for k, v in best.items() if k.startswith("val_")},
+        "seconds": state.seconds,
+        "photos_seen": state.step * parts.batches.batch_size,
+        "parameters": count_parameters(parts.network),
+        "left_out": parts.store.left_out,
+    }
+    write_atomically(run.folder / "finished.json", json.dumps(summary, indent=1))
+    run.state.unlink(missing_ok=True)
+
+
+def say(row: dict[str, float], state: TrainState, show: bool) -> None:
+    """A line for whoever watches."""
+    if not show:
+        return
+    shown = f"epoch {row['epoch']:3d}  loss {row['train_loss']:.3f}"
+    if "val_accuracy" in row:
+        shown += f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {state.best_epoch})"
+    tqdm.write(f"{shown}  {row['seconds']:.0f} s")
+
+
+def _board(run: Run, parts: Parts, state: TrainState):
+    """TensorBoard's writer; what a killed session wrote of the next epoch is taken back."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    if not parts.accelerator.is_main_process:
+        return contextlib.nullcontext()
+    return SummaryWriter(run.folder / "tensorboard", purge_step=state.epoch + 1)
+
+
+@contextlib.contextmanager
+def _profiler(folder: Path | None):
+    """Twenty steps traced for TensorBoard when a folder is given; yields what to call per step."""
+    if folder is None:
+        yield lambda: None
+        return
+    from torch.profiler import profile, schedule, tensorboard_trace_handler
+
+    handler = tensorboard_trace_handler(str(folder / "profile"))
+    steps = schedule(wait=1, warmup=2, active=20, repeat=1)
+    with profile(schedule=steps, on_trace_ready=handler) as prof:
+        yield prof.step

@@ -1,0 +1,212 @@
+"""Everything that one training works with, built in one place.
+
+Building reads no run folder and resumes nothing; that is the loop's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from carlib.data.catalog import Catalog
+from carlib.data.samplers import Batches, long_tail
+from carlib.data.store import PhotoStore
+from carlib.data.transforms import Mixing, Normalize
+from carlib.distributed import without_gpus
+from carlib.errors import RunError
+from carlib.evaluation.features import Features, joined, pooled_features, says_the_same
+from carlib.evaluation.scorer import Scorer
+from carlib.experiment.network import make_network, statistics_of
+from carlib.experiment.recipe import Recipe
+from carlib.experiment.run import trained_data
+from carlib.models.freezing import Phase, parse_plan
+from carlib.models.losses import make_loss, make_metric_loss
+from carlib.seeding import seed_of, set_seed
+from carlib.training.loaders import FeatureLoader, make_loader
+from carlib.training.optimizer import make_optimizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from timm.utils import ModelEmaV3
+
+
+@dataclass
+class Parts:
+    """One training's data, network, objective and optimizer."""
+
+    recipe: Recipe
+    accelerator: Accelerator
+    store: PhotoStore
+    labels: np.ndarray  # of every photo of the store
+    train: np.ndarray  # positions in the store of the photos to learn from
+    val: np.ndarray  # and of those that choose the epoch
+    batches: Batches  # of positions in `train`
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    network: torch.nn.Module  # as it is saved
+    learner: torch.nn.Module  # as it is called to learn: shared out, compiled, or its head alone
+    ema: ModelEmaV3 | None  # the averaged copy of the network
+    objective: torch.nn.Module  # the loss, as it is saved
+    loss: torch.nn.Module  # and as it is called
+    optimizer: torch.optim.Optimizer
+    phases: tuple[Phase, ...]
+    mixing: Mixing | None
+    about: dict[str, Any]  # what every checkpoint says of recipe, classes, normalization and data
+    on_features: bool  # a frozen body's features are learned from, computed once
+    loader: Any = None  # asked for an epoch's batches; `open_loader` sets these three
+    prepare: torch.nn.Module = field(default_factory=torch.nn.Identity)  # photos before the network
+    features: Features | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def scored(self) -> torch.nn.Module:
+        """The network that is scored and kept: the averaged one where there is one."""
+        return self.ema.module if self.ema else self.network
+
+    def scorer(self, network: torch.nn.Module) -> Scorer:
+        """A network, asked as the recipe scores it."""
+        return Scorer(network, self.recipe, self.mean, self.std, self.device)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """This process's share of an epoch: photos (batch, 3, side, side) ready for the network, or
+        features (batch, dims), and labels (batch,), on the device.
+        """
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        shares = [self.train[batch[rank::world]] for batch in self.batches.epoch(epoch)]
+        for photos, share in zip(self.loader.epoch(epoch, shares), shares, strict=True):
+            yield self.prepare(photos), torch.from_numpy(self.labels[share]).to(self.device)
+
+
+def make_parts(
+    recipe: Recipe,
+    catalog: Catalog,
+    accelerator: Accelerator,
+    *,
+    begin: bool = True,
+    reuse_features: bool = True,
+    progress: bool = False,
+) -> Parts:
+    """The parts of a training, all but the loader; see `open_loader`.
+
+    Without `begin` nothing pretrained is fetched: weights will be read from a state. Raises
+    `RunError` where train or val has no photo.
+    """
+    store = PhotoStore.open(catalog, recipe.framing, progress)
+    train, val = store.positions("train"), store.positions("val")
+    for split, positions in (("train", train), ("val", val)):
+        if not len(positions):
+            raise RunError(f"{catalog.name}: no photo in split {split!r}; split it first")
+    if recipe.imbalance > 1:
+        train = train[long_tail(store.labels[train], recipe.imbalance, recipe.seed)]
+    known = store.labels[train]
+    size = min(recipe.batch_size, len(known))
+    statistics = store.statistics(train) if recipe.statistics == "data" else statistics_of(recipe)
+    mean, std = (tuple(map(float, values)) for values in statistics)
+    counts = np.bincount(known, minlength=catalog.num_classes)
+    objective = _objective(recipe, counts, accelerator.device)
+    return Parts(
+        recipe=recipe,
+        accelerator=accelerator,
+        store=store,
+        labels=store.labels,
+        train=train,
+        val=val,
+        batches=Batches(known, size, recipe.seed, recipe.sampler, recipe.per_class),
+        mean=mean,
+        std=std,
+        objective=objective,
+        phases=parse_plan(recipe.plan, recipe.epochs),
+        mixing=_mixing(recipe, catalog.num_classes),
+        about={
+            "data": trained_data(catalog),
+            "recipe": recipe.to_json(),
+            "class_names": list(catalog.class_names),
+            "mean": mean,
+            "std": std,
+        },
+        **_network(recipe, catalog.num_classes, objective, accelerator, begin, reuse_features),
+    )
+
+
+def open_loader(parts: Parts, workers: int | None = None, progress: bool = False) -> float:
+    """Set the parts' loader: of augmented photos, or of a frozen body's features.
+
+    Gives the seconds that computing the features took, 0.0 for photos.
+    """
+    if not parts.on_features:
+        parts.loader = make_loader(parts.store, parts.train, parts.recipe, parts.device, workers)
+        parts.prepare = Normalize(parts.mean, parts.std, parts.recipe.grayscale).to(parts.device)
+        return 0.0
+    # Split by split and of all their photos: so scoring, and runs on part of train, find them.
+    scorer, positions = parts.scorer(parts.network), parts.store.positions
+    parts.features = joined(
+        [pooled_features(scorer, parts.store, positions(s), progress) for s in ("train", "val")]
+    )
+    parts.loader = FeatureLoader(parts.features)
+    return parts.features.seconds
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Device, processes and precision, as `accelerate launch` or the environment have them."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    precision = recipe.precision
+    if precision == "auto":
+        there = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if there else "no"
+    AcceleratorState._reset_state()  # else the first run's precision is every later one's
+    return Accelerator(mixed_precision=precision, cpu=without_gpus())
+
+
+def _objective(recipe: Recipe, counts: np.ndarray, device: torch.device) -> torch.nn.Module:
+    """The loss, for classes with `counts` training photos each."""
+    if not recipe.embedding:
+        return make_loss(recipe.loss, counts, recipe.smoothing, recipe.gamma).to(device)
+    set_seed(seed_of(recipe.seed, 5), device)  # some begin with a random point per class
+    pairs = recipe.sampler == "pairs"
+    loss = make_metric_loss(recipe.loss, len(counts), recipe.embedding, pairs, recipe.pair_margin)
+    return loss.to(device)
+
+
+def _network(
+    recipe: Recipe,
+    num_classes: int,
+    objective: torch.nn.Module,
+    accelerator: Accelerator,
+    begin: bool,
+    reuse_features: bool,
+) -> dict[str, Any]:
+    """The network and what is made of it, by the names that `Parts` has for them."""
+    from timm.utils import ModelEmaV3
+
+    set_seed(seed_of(recipe.seed), accelerator.device)
+    network = make_network(recipe, num_classes, begin=begin)
+    network = network.to(accelerator.device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(recipe, network, objective)
+    on_features = reuse_features and says_the_same(recipe, network)
+    learner = torch.nn.Sequential(network.dropout, network.head) if on_features else network
+    learner, optimizer = accelerator.prepare(learner, optimizer)
+    learns = any(True for _ in objective.parameters())
+    ema = ModelEmaV3(network, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+    return {
+        "network": network,
+        "learner": torch.compile(learner) if recipe.compile else learner,
+        "ema": ema,
+        "loss": accelerator.prepare(objective) if learns else objective,
+        "optimizer": optimizer,
+        "on_features": on_features,
+    }
+
+
+def _mixing(recipe: Recipe, num_classes: int) -> Mixing | None:
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    return Mixing(recipe.mixup, recipe.cutmix, recipe.mix_probability, num_classes)

@@ -1,0 +1,186 @@
+"""The web demo: what its buttons do, and the page in a real browser where there is one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toys import shape, toy_catalog, toy_recipe
+
+from carlib.apps.demo import ANY, Demo, build, serve
+from carlib.apps.predictor import Predictor, publish
+from carlib.errors import CarlibError, PhotoError, RunError
+from carlib.training.loop import load_or_train
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def demo(toy_root, tmp_path_factory) -> Demo:
+    catalog, folder = toy_catalog(toy_root), tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        for part in ("cache", "runs", "results"):
+            patch.setenv(f"CARLIB_{part.upper()}", str(folder / part))
+        checkpoint, _ = load_or_train(toy_recipe(epochs=6), catalog, progress=False)
+        publish(checkpoint, catalog, path=folder / "small.safetensors")
+        return Demo(Predictor.load(folder / "small.safetensors"), catalog)
+
+
+def upload(folder: Path, name: str = "disc.png", kind: int = 2, seed: int = 900) -> str:
+    shape(kind, seed).save(folder / name)
+    return str(folder / name)
+
+
+# --- without a browser --------------------------------------------------------------------------
+
+
+def test_the_three_buttons(demo, tmp_path) -> None:
+    photo, other = upload(tmp_path), upload(tmp_path, "other.png", seed=901)
+    guesses, words, heat = demo.identify(photo)
+    assert max(guesses, key=guesses.get) == "red disc" and len(guesses) == 4
+    assert heat.shape == (40, 48, 3) and heat.dtype == np.uint8 and words
+    found = demo.search(photo)
+    assert len(found) == 8 and re.match(r"[01]\.\d\d red disc", found[0][1])
+    verdict, one, two = demo.compare(photo, other)
+    assert "Probability of the same: " in verdict and one.shape == two.shape
+
+
+def test_an_unknown_car_is_said_to_be_one(demo, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(demo.predictor, "known_from", 1.1)
+    assert demo.identify(upload(tmp_path))[1].startswith("**Not a car I know.**")
+
+
+def test_bad_uploads_are_told_by_their_own_name(demo, tmp_path) -> None:
+    text = tmp_path / "notes.jpg"
+    text.write_text("no photo")
+    with pytest.raises(PhotoError, match=r"^notes\.jpg: not an image file"):
+        demo.identify(str(text))
+    with pytest.raises(CarlibError, match="Give a photo first"):
+        demo.compare(None, upload(tmp_path))
+
+
+def test_a_photo_of_thirty_megapixels_is_answered_small(demo, tmp_path) -> None:
+    Image.new("RGB", (6000, 5000), (200, 30, 30)).save(tmp_path / "large.jpg")
+    assert demo.identify(str(tmp_path / "large.jpg"))[2].shape == (533, 640, 3)
+
+
+def test_makes_narrow_the_search(demo) -> None:
+    assert demo.makes == [ANY]  # shapes have no make
+    assert build(demo) is not None
+
+
+# --- in a browser -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(demo) -> str:
+    import gradio as gr
+
+    page = build(demo)
+    _, found, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield found
+    page.close()
+    gr.close_all()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no chromium here")
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    found = browser.new_page(viewport={"width": 1200, "height": 900})
+    found.set_default_timeout(600_000)
+    found.goto(address)
+    yield found
+    found.close()
+
+
+def ask(page, path: str) -> None:
+    """Upload a file in the first tab and press its button."""
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Which car is this?").click()
+
+
+def test_upload_click_read_the_answer(page, tmp_path) -> None:
+    ask(page, upload(tmp_path))
+    page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
+    shot = page.screenshot(path=tmp_path / "page.png")
+    assert len(shot) > 10_000
+
+
+def test_thirty_megapixels_through_the_browser(page, tmp_path) -> None:
+    shape(2, 900).resize((6000, 5000)).save(tmp_path / "large.jpg", quality=80)
+    ask(page, str(tmp_path / "large.jpg"))
+    page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
+
+
+def test_search_and_compare(page, tmp_path) -> None:
+    page.get_by_role("tab", name="Search").click()
+    page.locator("input[type=file]").nth(1).set_input_files(upload(tmp_path))
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Find cars like this").click()
+    page.get_by_text(re.compile(r"[01]\.\d\d red disc")).first.wait_for()
+    page.get_by_role("tab", name="Compare").click()
+    for number, seed in ((2, 900), (3, 901)):
+        page.locator("input[type=file]").nth(number).set_input_files(
+            upload(tmp_path, f"{seed}.png", seed=seed)
+        )
+        page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="The same model?").click()
+    page.get_by_text("Probability of the same").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("notes.jpg", "not an image file"), ("bomb.png", "claims more than 100 megapixels")],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_files_are_told_in_words(page, tmp_path, name: str, message: str) -> None:
+    path = tmp_path / name
+    if name == "bomb.png":
+        Image.new("1", (12_000, 12_000)).save(path)
+    else:
+        path.write_text("no photo at all")
+    ask(page, str(path))
+    page.get_by_text(f"{name}: {message}").first.wait_for()
+
+
+def test_an_animation_is_answered(page, tmp_path) -> None:
+    frames = [shape(2, 900), shape(1, 900)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    ask(page, str(tmp_path / "moving.gif"))
+    page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
+
+
+def test_two_users_at_once(browser, address, tmp_path) -> None:
+    pages = [browser.new_page() for _ in range(2)]
+    files = [upload(tmp_path, "a.png", 2), upload(tmp_path, "b.png", 3)]
+    for found in pages:
+        found.set_default_timeout(600_000)
+        found.goto(address)
+    for found, file in zip(pages, files, strict=True):
+        ask(found, file)
+    for found, answer in zip(pages, ("red disc", "white square"), strict=True):
+        found.get_by_test_id("label-output-value").filter(has_text=answer).wait_for()
+        found.close()
+
+
+def test_a_taken_port_is_told(demo, address, monkeypatch) -> None:
+    monkeypatch.setattr("carlib.apps.demo.Demo", lambda *_: demo)
+    monkeypatch.setattr("carlib.apps.demo.open_catalog", lambda _: demo.catalog)
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(RunError, match=f"port {port} is taken"):
+        serve(demo.predictor, port=port)
