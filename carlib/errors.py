@@ -28,3 +28,11 @@ class RunError(CarlibError):
 
 class WeightsError(CarlibError):
     """Pretrained weights are nowhere to be found, or are not what they should be."""
+
+
+def shown(text: object) -> str:
+    """Text as it is, but for what a terminal would obey, such as colors: that is spelled out."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )

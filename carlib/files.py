@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and tensors in files that run no code.
+"""Files that end, files that are whole or not there, and tensors in files that run no code.
 
 No file of carlib is ever a pickle: tensors are safetensors with a description in their header.
 """
@@ -7,15 +7,105 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carlib.errors import RunError
+from carlib.paths import variable_of
 
 if TYPE_CHECKING:
     import torch
+
+
+LARGEST = 1_000_000_000  # bytes of a file that is read whole
+NUMBER = (int, float)
+
+
+def read_file(path: Path | str) -> bytes:
+    """The bytes of a regular file of LARGEST at most.
+
+    Anything else, such as a pipe or a device, may never end: it is an `OSError` whose `strerror`
+    says so, as any other reason does.
+    """
+    size = check_regular(path)
+    if size > LARGEST:
+        raise OSError(errno.EFBIG, f"{size:,} bytes, more than {LARGEST:,}")
+    with open(path, "rb") as file:
+        return file.read(size + 2**20)  # a little more, since files of /proc say 0
+
+
+def read_json(path: Path | str) -> Any:
+    """What a JSON file holds; `ValueError` for one that is none, `OSError` as of `read_file`."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        return json.loads(read_file(path), parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def checked(values: Any, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
+    """A JSON object with values of these kinds; `ValueError` names the first that is none.
+
+    Numbers are finite, truth values are none. What may be absent has `NoneType` among its types.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{shortened(values)} is no JSON object")
+    for name, kind in kinds.items():
+        value = values.get(name)
+        odd = isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value))
+        odd |= isinstance(value, str) and "\0" in value
+        if odd or not isinstance(value, kind):
+            raise ValueError(f"{name} is {shortened(value)}")
+    return values
+
+
+def shortened(value: Any) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:60]} …"
+
+
+def check_regular(path: Path | str) -> int:
+    """The bytes of a regular file, unread; `OSError` for anything else."""
+    try:
+        found = os.stat(path)
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file has such a name") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "no regular file")
+    return found.st_size
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """What cannot be written in here becomes a `RunError` that names the path and the mend."""
+    try:
+        yield
+    except TimeoutError:  # of a lock, which is somebody else's affair
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = ["free some space"] if full else []
+        mend += [f"set {name} to another folder"] if (name := variable_of(path)) else []
+        why = [f"{path}: cannot be written ({error.strerror})", *mend]
+        raise RunError("; ".join(why)) from error
+
+
+def made(folder: Path) -> Path:
+    """A folder that is there from now on; `RunError` where it cannot be."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -25,17 +115,16 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """
     data = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        mend = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        raise RunError(f"{path}: cannot be written ({error.strerror}){mend}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
@@ -51,12 +140,14 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(str(path), "pt") as file:
-            about = (file.metadata() or {}).get("carlib")
-            if about is None:
+            about = json.loads((file.metadata() or {}).get("carlib", "null"))
+            if not isinstance(about, dict):
                 raise RunError(f"{path}: not written by carlib; give a checkpoint of a carlib run")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(about)  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint; train first, or give another path") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: damaged or no safetensors file ({error}); train again") from None
+    except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RunError(f"{path}: damaged or no safetensors file ({why}); train again") from None

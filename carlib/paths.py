@@ -42,6 +42,14 @@ def weights_root() -> Path:
     return _folder("CARLIB_WEIGHTS", cache_root() / "weights")
 
 
+def variable_of(path: Path | str) -> str:
+    """The variable that moves the folder of ours which a path lies in, "" for other people's."""
+    roots = {"CARLIB_RUNS": runs_root, "CARLIB_RESULTS": results_root,
+             "CARLIB_WEIGHTS": weights_root, "CARLIB_CACHE": cache_root}  # fmt: skip
+    inside = (name for name, root in roots.items() if Path(path).is_relative_to(root()))
+    return next(inside, "")
+
+
 def file_name(*parts: object) -> str:
     """Parts joined to a name that is one file in one folder, whatever people called things.
 

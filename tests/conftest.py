@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its version
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,15 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Caches, runs and records of a test lie in its own folder, never in the user's."""
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Caches, runs and records of a test lie in its own folder, never in the user's.
+
+    A test in which a command was saved by its last net alone has found an error of ours.
+    """
     for part in ("cache", "runs", "results"):
         monkeypatch.setenv(f"CARLIB_{part.upper()}", str(tmp_path / part))
-    return tmp_path
+    yield tmp_path
+    assert not list((tmp_path / "cache" / "errors").glob("*.log"))
 
 
 @pytest.fixture(scope="session")

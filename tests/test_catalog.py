@@ -202,7 +202,7 @@ def test_split_touches_train_only_and_once():
     assert paths(split, "test") == paths(cat, "test")
     with pytest.raises(DataError, match="val split already"):
         split.stratified_split()
-    with pytest.raises(DataError, match="no split 'train'"):
+    with pytest.raises(DataError, match="no labelled photo of 'train'"):
         cat.select("test").stratified_split()
     with pytest.raises(DataError, match="val_fraction is 1"):
         cat.stratified_split(1.0)

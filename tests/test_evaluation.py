@@ -255,7 +255,7 @@ def test_a_split_that_cannot_be_scored_is_named(trained):
     table = catalog.table.copy()
     table.loc[table["split"] == "test", ["label", "class_name"]] = pd.NA
     unlabelled = Catalog(table, catalog.class_names, catalog.name, catalog.source)
-    with pytest.raises(RunError, match="'test' has no labels"):
+    with pytest.raises(RunError, match="'test' have no labels"):
         evaluate(checkpoint, unlabelled, "test")
 
 

@@ -7,11 +7,13 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from carlib.data.transforms import PRESETS, cpu_pipeline, preset
 from carlib.errors import RecipeError
 from carlib.experiment.network import make_network
-from carlib.experiment.recipe import Recipe, recipe_from_dict, recipe_from_json
+from carlib.experiment.recipe import OR_ZERO, RANGES, Recipe, recipe_from_dict, recipe_from_json
 from carlib.experiment.registry import RECIPES, get_recipe, quick
 from carlib.models.networks import MODELS, count_parameters
 from carlib.training.optimizer import lr_factor, make_optimizer
@@ -36,6 +38,30 @@ def test_every_recipe_can_be_built(name):
     assert make_optimizer(recipe, model).param_groups[0]["lr"] == recipe.lr
     photo = torch.zeros(40, 40, 3, dtype=torch.uint8).numpy()
     assert cpu_pipeline(preset(recipe.augment), 32)([photo], 0).shape == (1, 32, 32, 3)
+
+
+def test_every_number_has_a_range():
+    numbers = {f.name for f in dataclasses.fields(Recipe) if type(f.default) in (int, float)}
+    assert numbers == set(RANGES)
+
+
+@pytest.mark.parametrize("field", RANGES)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_a_number_outside_its_range_is_named_and_others_are_taken(field: str, data):
+    """Recipes that say nothing else which would forbid the number: a backbone, no plan."""
+    low, high = RANGES[field]
+    if isinstance(getattr(Recipe(), field), int):
+        value = data.draw(st.integers() | st.integers(int(low) - 2, int(low) + 2))
+    else:
+        value = data.draw(st.floats() | st.floats(low - 1, low + 1))
+    base = Recipe(model="efficientnet_lite0", loss="contrastive", embedding=8)
+    base = base if field == "embedding" and value else base.but(embedding=0, loss="focal")
+    if low <= value <= high or (field in OR_ZERO and value == 0):
+        assert getattr(base.but(**{field: value}), field) == value
+    else:
+        with pytest.raises(RecipeError, match=f"{field} is .*must lie between"):
+            base.but(**{field: value})
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -67,8 +93,8 @@ def test_quick_keeps_the_method_and_cuts_the_cost(name):
         ({"monitor": "top3"}, "monitor is 'top3'; known: accuracy"),
         ({"crop": "car"}, "crop is 'car'; known: whole, box"),
         ({"fit": "pad"}, "fit is 'pad'; known: squash, letterbox"),
-        ({"epochs": 0}, "epochs is 0; it must be 1 or more"),
-        ({"size": 4}, "size is 4; it must be 8 or more"),
+        ({"epochs": 0}, "epochs is 0; it must lie between 1 and 100,000"),
+        ({"size": 4}, "size is 4; it must lie between 8 and 4,096"),
     ],
 )
 def test_wrong_values_are_named(values, message):

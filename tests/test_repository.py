@@ -165,7 +165,7 @@ def test_every_dependency_is_pinned_exactly() -> None:
 
 def test_every_import_is_declared() -> None:
     owners = importlib.metadata.packages_distributions()
-    scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")]
+    scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*")]
     ours = {"carlib", *(path.stem for path in scripts)}
     missing = set()
     for folder in ("carlib", "tests", "tools", "benchmarks", "notebooks"):

@@ -31,7 +31,7 @@ from carlib.experiment.host import commit
 from carlib.experiment.record import Record
 from carlib.experiment.run import Run
 from carlib.explain.maps import heat_maps, similarity_maps
-from carlib.files import save_tensors
+from carlib.files import made, read_file, save_tensors
 from carlib.models.networks import weight_bytes
 from carlib.retrieval.embeddings import embed
 from carlib.retrieval.verification import Decision, known_decision
@@ -41,18 +41,19 @@ KNOWN_SHARE = 0.95  # of val photos, all of known cars, that are answered
 Box = tuple[float, float, float, float]
 
 
-def open_photo(path: Path | str, name: str = "") -> np.ndarray:
+def open_photo(path: Path | str, name: str = "", shrink: bool = True) -> np.ndarray:
     """Pixels (height, width, 3) uint8 of any image file, upright as the camera was held.
 
-    Of an animation the first picture. Raises `PhotoError` naming a file (by its path, or `name`)
+    Of an animation the first picture, of a huge JPEG half the sides unless `shrink` is false, as a
+    box needs. Raises `PhotoError` naming a file (by its path, or `name`)
     that is missing, no image, damaged, or of more pixels than any camera's.
     """
     name = name or str(path)
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise PhotoError(f"{name}: cannot be read ({error.strerror}); give another file") from None
-    return decode_photo(data, name, upright=True)
+    return decode_photo(data, name, shrink=shrink)
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class Predictor:
     """A checkpoint ready for single photos; nothing is cached, nothing is written."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        use = checkpoint.about.get("use", {})
+        use = checkpoint.about.get("use") or {}
         self.checkpoint, self.scorer = checkpoint, Scorer.of(checkpoint)
         self.temperature = float(use.get("temperature", 1.0))
         self.known_from = float(use.get("known_from", 0.0))  # largest probability
-        self.decision = Decision(**use["decision"]) if "decision" in use else None
+        self.decision = Decision(**use["decision"]) if use else None
 
     @classmethod
     def load(cls, path: Path | str | None = None) -> Predictor:
@@ -113,7 +114,7 @@ class Predictor:
         """Logits (photos, classes) of framed photos, as the recipe scores: mirrored too, or not."""
         self._must_classify()
         photos = photos.to(self.scorer.device)
-        return self.scorer.over_views(self.scorer, photos).mean(0).cpu()
+        return _finite(self.scorer.over_views(self.scorer, photos).mean(0).cpu())
 
     def identify(self, photo: np.ndarray, box: Box | None = None, top: int = 5) -> Answer:
         """The `top` likeliest classes of a photo and whether it shows a known car at all."""
@@ -129,7 +130,7 @@ class Predictor:
         """The photo as the point that `retrieval.embeddings` makes of it: (1, dims) float32."""
         framed = self.framed(photo, box).to(self.scorer.device)
         features = self.scorer.over_views(self.scorer.features, framed).mean(0)
-        return self.scorer.network.embed(features).cpu().numpy()
+        return _finite(self.scorer.network.embed(features).cpu()).numpy()
 
     def compare(
         self, photo: np.ndarray, other: np.ndarray, boxes: Sequence[Box | None] = (None, None)
@@ -182,11 +183,19 @@ class Predictor:
             )
 
 
+def _finite(answers: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(answers).all():
+        raise RunError("the network answers with values that are no numbers; train it again")
+    return answers
+
+
 def _checked_box(box: Box | None, photo: np.ndarray) -> Box | None:
     if box is None:
         return None
     height, width = photo.shape[:2]
     x1, y1, x2, y2 = box
+    if 0 <= max(box) <= 1:
+        raise PhotoError(f"box {box} is in shares of the photo; give pixels of {width} × {height}")
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         raise PhotoError(
             f"box {box} does not lie in a photo of {width} × {height} pixels; "
@@ -232,7 +241,7 @@ def publish(
             f"{checkpoint.recipe.name}: {size:,} bytes in half precision; a published checkpoint "
             f"has {LARGEST_FILE:,} at most; choose a smaller network"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made(path.parent)
     save_tensors(path, half, about)
     record = evaluate(Checkpoint.load(path), catalog, "val", run)
     extra = record.extra | {

@@ -2,7 +2,7 @@
 
 Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
 codes: 0 all well, 1 the answer is "no" (a leak, two models, a stale report), 2 the request cannot
-be met; then one line on stderr says why.
+be met; then one line on stderr says why. 3: an error of ours, whose traceback is in a file.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _one_of(question: str, choices: Sequence[str], default: str) -> str:
 
 def _number(question: str, default: int) -> int:
     def counted(answer: str) -> int:
-        if not str(answer).isdigit() or int(answer) < 1:
+        if not str(answer).isdecimal() or int(answer) < 1:
             raise typer.BadParameter("a whole number from 1 on")
         return int(answer)
 

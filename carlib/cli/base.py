@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,15 +12,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from carlib.errors import CarlibError
+from carlib.errors import CarlibError, shown
+from carlib.files import made, write_atomically
+from carlib.paths import cache_root
 
 if TYPE_CHECKING:
+    from carlib.data.catalog import Catalog
     from carlib.experiment.checkpoint import Checkpoint
     from carlib.experiment.run import Run
 
 
+def say(text: object, err: bool = False) -> None:
+    """Print a line in which people's names may stand."""
+    typer.echo(shown(text), err=err)
+
+
+def tell_notes(catalog: Catalog) -> None:
+    """What lies in a data set's folder and is not among its photos, on stderr."""
+    for note in catalog.notes:
+        say(f"note: {catalog.name}: {note}", err=True)
+
+
+def complain(error: object) -> None:
+    """Print an error."""
+    typer.secho(f"error: {shown(error)}", err=True, fg="red")
+
+
+# The base of errors in how a command is called; click's, of which typer may have a copy.
+USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__bases__ == (Exception,))
 EXTRAS = {"gradio": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
           "kagglehub": "fetch", "kornia": "gpu", "pymilvus": "milvus"}  # fmt: skip
+
+
+def caught(error: Exception) -> typer.Exit:
+    """The last net: an error that nobody foresaw, as a line, its traceback in a file."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    log = cache_root() / "errors" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        write_atomically(made(log.parent) / log.name, "".join(traceback.format_exception(error)))
+        where = f"the traceback is in {log}"
+    except CarlibError as other:
+        where = f"its traceback could not be kept ({other})"
+    complain(f"unexpected error {what}; {where}. Please report it to the authors, with that file.")
+    return typer.Exit(3)
 
 
 class _ErrorsInWords(TyperGroup):
@@ -27,17 +64,18 @@ class _ErrorsInWords(TyperGroup):
         try:
             return super().invoke(ctx)
         except CarlibError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            complain(error)
             raise typer.Exit(2) from error
         except ModuleNotFoundError as error:
             extra = EXTRAS.get((error.name or "").split(".")[0])
             if extra is None:
-                raise
-            typer.secho(
-                f"error: this needs {error.name}; install it with: pip install 'carlib[{extra}]'",
-                err=True, fg="red",
-            )  # fmt: skip
+                raise caught(error) from error
+            complain(f"this needs {error.name}; install it with: pip install 'carlib[{extra}]'")
             raise typer.Exit(2) from error
+        except (typer.Exit, typer.Abort, USAGE, BrokenPipeError):  # as commands end
+            raise
+        except Exception as error:
+            raise caught(error) from error
 
 
 app = typer.Typer(
@@ -70,6 +108,15 @@ def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
     checkpoint = Checkpoint.load(path)
     run = Run(path, checkpoint.recipe)
     return checkpoint, run if path.is_dir() and run.finished else None
+
+
+def writable(path: Path) -> Path:
+    """A path that a command is to write, refused before any work where that cannot be."""
+    if not os.path.isdir(path.parent):
+        raise CarlibError(f"{path}: there is no folder {path.parent}; make it first")
+    if os.path.isdir(path):
+        raise CarlibError(f"{path}: is a folder; give the name of a file")
+    return path
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], *columns: str, title: str = "") -> None:

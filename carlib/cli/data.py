@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carlib.cli.base import AsJson, DataPath, app, show_table
+from carlib.cli.base import AsJson, DataPath, app, say, show_table, tell_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +48,7 @@ def data_audit(
     if record:
         from carlib.experiment.audits import audit_record
 
-        typer.echo(f"record: {audit_record(result, catalog).write()}", err=True)
+        say(f"record: {audit_record(result, catalog).write()}", err=True)
     raise typer.Exit(1 if result.leaks else 0)
 
 
@@ -67,7 +67,7 @@ def data_fetch(
     from carlib.paths import checkout
 
     folder = to or checkout() / "data" / name
-    typer.echo(f"{folder}: {fetch(name, folder, source)}")
+    say(f"{folder}: {fetch(name, folder, source)}")
 
 
 @data_app.command("export")
@@ -79,7 +79,7 @@ def data_export(
     """Write the catalog as CSV (and a small JSON beside it); every command accepts it as PATH."""
     catalog = _open(path, val_fraction)
     catalog.to_csv(csv)
-    typer.echo(f"{csv}: {catalog}")
+    say(f"{csv}: {catalog}")
 
 
 @data_app.command("show")
@@ -95,6 +95,7 @@ def _open(path: str, val_fraction: float) -> Catalog:
     from carlib.data.opening import open_catalog
 
     catalog = open_catalog(path)
+    tell_notes(catalog)
     return catalog.stratified_split(val_fraction) if val_fraction else catalog
 
 
@@ -147,7 +148,7 @@ def _print_audit(catalog: Catalog, result: Audit, csv: Path | None, shown: int =
     rows = [{"class": name, "photos": int(count)} for name, count in ends]
     show_table(rows, title="smallest and largest classes")
     _print_leaks(result.copies(), shown)
-    typer.echo(f"All findings: {csv}" if csv else "All findings, photo by photo: add --csv FILE.")
+    say(f"All findings: {csv}" if csv else "All findings, photo by photo: add --csv FILE.")
 
 
 def _print_leaks(copies: pd.DataFrame, shown: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carlib.cli.base import AsJson, DataOption, app, opened, show_table
+from carlib.cli.base import AsJson, DataOption, app, opened, say, show_table, tell_notes
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def train_command(
         str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`; without one, questions.")
     ] = "",
     data: DataOption = "showroom",
-    seeds: Annotated[int, typer.Option(help="Train this many seeds, from the recipe's on.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train this many seeds, from the recipe's on.")
+    ] = 1,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")
     ] = None,
@@ -40,7 +42,8 @@ def train_command(
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
     classes: Annotated[
-        int, typer.Option(help="Learn the first so many classes; compare photos of the others.")
+        int,
+        typer.Option(min=0, help="Learn the first so many classes; compare photos of the others."),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -50,17 +53,18 @@ def train_command(
     """
     if not recipe_name:
         recipe_name, data, change = _asked_for()
-    from carlib.data.opening import open_catalog
     from carlib.evaluation.evaluate import evaluate
     from carlib.experiment.registry import get_recipe, quick
+    from carlib.files import made
+    from carlib.paths import results_root
     from carlib.training.loop import load_or_train
 
     base = quick(get_recipe(recipe_name)) if on_laptop else get_recipe(recipe_name)
     recipe = base.variant(**_changes(change or []))
-    if name:
-        recipe = _named(recipe, name, base)
-    catalog = open_catalog(data).with_val()
-    learned = catalog.select_classes(range(classes)) if classes else catalog
+    recipe = _named(recipe, name, base) if name else recipe
+    catalog = _divided(data)
+    made(results_root())  # hours before something is written there
+    learned = _first_classes(catalog, classes)
     for seed in range(recipe.seed, recipe.seed + seeds):
         checkpoint, run = load_or_train(
             recipe.but(seed=seed), learned, profile=profile, progress=not as_json, say=_to_stderr
@@ -85,7 +89,7 @@ def evaluate_command(
         bool, typer.Option("--views", help="Score the mean over views, and what it gains.")
     ] = False,
     maps: Annotated[
-        int, typer.Option(help="Score heat maps of so many photos instead: are they true?")
+        int, typer.Option(min=0, help="Score heat maps of so many photos instead: are they true?")
     ] = 0,
     layer: Annotated[str, typer.Option(help="Where maps are taken; else at the last layer.")] = "",
     method: Annotated[
@@ -97,11 +101,10 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Score a checkpoint on any catalog of the same classes and write the record."""
-    from carlib.data.opening import open_catalog
     from carlib.evaluation.evaluate import evaluate, evaluate_views
 
     checkpoint, run = opened(checkpoint_path)
-    catalog = open_catalog(data).with_val()
+    catalog = _divided(data)
     if maps:
         asked = {"methods": method, "measures": measure, "layer": layer}
         record = _map_record(checkpoint, catalog, split, maps, asked)
@@ -138,18 +141,17 @@ def compare_command(
     ],
     data: DataOption = "showroom",
     classes: Annotated[
-        int, typer.Option(help="Of a recipe: compare photos of the classes after so many.")
+        int, typer.Option(min=0, help="Of a recipe: compare photos of the classes after so many.")
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
-    from carlib.data.opening import open_catalog
     from carlib.experiment.checkpoint import Checkpoint
     from carlib.experiment.registry import RECIPES, get_recipe
 
-    catalog = open_catalog(data).with_val()
+    catalog = _divided(data)
     if what in RECIPES and not Path(what).exists():
-        learned = catalog.select_classes(range(classes)) if classes else catalog
+        learned = _first_classes(catalog, classes)
         begun = Checkpoint.begin(get_recipe(what), learned)
         _compare(begun, catalog, None, as_json)
     else:
@@ -164,23 +166,22 @@ def study_command(
     recipe_name: Annotated[
         str, typer.Option("--recipe", help="What is trained, again and again.")
     ] = "lite0_frozen",
-    seeds: Annotated[int, typer.Option(help="Seeds; 'unknown' has one.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds; 'unknown' has one.")] = 3,
 ) -> None:
     """Train a recipe many times with one thing changed, and write what came of it as a record."""
-    from carlib.data.opening import open_catalog
     from carlib.experiment.registry import get_recipe
     from carlib.training.ablations import imbalance_study, leak_study, unknown_study
 
-    catalog, base = open_catalog(data).with_val(), get_recipe(recipe_name)
+    catalog, base = _divided(data), get_recipe(recipe_name)
     if question == "imbalance":
-        record = imbalance_study(catalog, base, seeds=range(seeds), say=typer.echo)
+        record = imbalance_study(catalog, base, seeds=range(seeds), say=say)
     elif question == "leak":
         record = leak_study(catalog, base, seeds=range(seeds))
     elif question == "unknown":
         record = unknown_study(catalog, base)
     else:
         raise RecipeError(f"unknown study {question!r}; known: imbalance, leak, unknown")
-    typer.echo(record.write())
+    say(record.write())
 
 
 @app.command("recipes")
@@ -215,6 +216,15 @@ def report_command(
         typer.echo(path)
 
 
+def _divided(data: str) -> Catalog:
+    """A data set with its val photos; what lies in it and is no photo is told."""
+    from carlib.data.opening import open_catalog
+
+    catalog = open_catalog(data).with_val()
+    tell_notes(catalog)
+    return catalog
+
+
 def _asked_for() -> tuple[str, str, list[str]]:
     """Recipe, data and changes from questions; an error where nobody can answer."""
     from carlib.cli.ask import ask_training, at_a_terminal
@@ -224,8 +234,15 @@ def _asked_for() -> tuple[str, str, list[str]]:
     asked = ask_training()
     if asked.cache:
         os.environ["CARLIB_CACHE"] = asked.cache
-    typer.echo(f"the same without questions:\n  {asked.command}")
+    say(f"the same without questions:\n  {asked.command}")
     return asked.recipe, asked.data, list(asked.changes)
+
+
+def _first_classes(catalog: Catalog, classes: int) -> Catalog:
+    """The catalog of so many classes, all of them for 0."""
+    if classes and not 2 <= classes <= catalog.num_classes:
+        raise RecipeError(f"--classes {classes}: from 2 to the {catalog.num_classes} there are")
+    return catalog.select_classes(range(classes)) if classes else catalog
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:
@@ -256,7 +273,7 @@ def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
 
 
 def _to_stderr(words: str) -> None:
-    typer.echo(words, err=True)
+    say(words, err=True)
 
 
 def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -> None:
@@ -271,7 +288,7 @@ def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -
 def _print_score(record: Record, path: Path) -> None:
     metrics = record.metrics
     low, high = metrics["accuracy_interval"]
-    typer.echo(
+    say(
         f"{record.name}: accuracy {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
         f"top-5 {metrics['top5']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
         f"{record.data['photos']} photos; record {path}"
@@ -280,7 +297,7 @@ def _print_score(record: Record, path: Path) -> None:
 
 def _print_views(record: Record, path: Path) -> None:
     gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
-    typer.echo(
+    say(
         f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
         f"({low:+.4f} to {high:+.4f}); record {path}"
     )
@@ -289,7 +306,7 @@ def _print_views(record: Record, path: Path) -> None:
 def _print_maps(record: Record, path: Path) -> None:
     measures = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
     show_table(record.extra["rows"], *measures)
-    typer.echo(f"record {path}")
+    say(f"record {path}")
 
 
 def _print_comparison(record: Record, path: Path) -> None:
@@ -297,7 +314,7 @@ def _print_comparison(record: Record, path: Path) -> None:
              for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
                           "medium_auc", "hard_auc", "hard_eer")
              if name in record.metrics)  # fmt: skip
-    typer.echo(f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}")
+    say(f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}")
 
 
 def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json: bool) -> None:

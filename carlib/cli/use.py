@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carlib.cli.base import AsJson, DataOption, app, opened, show_table
+from carlib.cli.base import AsJson, DataOption, app, complain, opened, say, show_table, writable
 from carlib.errors import CarlibError, PhotoError
 
 if TYPE_CHECKING:
@@ -41,11 +43,13 @@ def predict_command(
     from carlib.apps.predictor import open_photo
 
     predictor, failed, answers = _predictor(model), 0, {}
+    place = _box(box)
     for path in photos:
         try:
-            answers[str(path)] = predictor.identify(open_photo(path), _box(box), top)
+            pixels = open_photo(path, shrink=place is None)
+            answers[str(path)] = predictor.identify(pixels, place, top)
         except PhotoError as error:
-            typer.secho(f"error: {error}", err=True, fg="red")
+            complain(error)
             failed += 1
             continue
         if not as_json:
@@ -127,20 +131,21 @@ def explain_command(
     from carlib.apps.predictor import open_photo
     from carlib.plots import heat_rows
 
-    predictor, pixels = _predictor(model), open_photo(photo)
-    answer = predictor.identify(pixels, _box(box), top=1)
+    place, out = _box(box), writable(out)
+    predictor, pixels = _predictor(model), open_photo(photo, shrink=place is None)
+    answer = predictor.identify(pixels, place, top=1)
     maps = {
-        name: [predictor.heat(pixels, of_class, name, _box(box))] for name in method or ["Grad-CAM"]
+        name: [predictor.heat(pixels, of_class, name, place)] for name in method or ["Grad-CAM"]
     }
     _save(heat_rows([pixels], maps, side=3), out)
-    typer.echo(f"{out}: what speaks for {of_class or answer.names[0]}")
+    say(f"{out}: what speaks for {of_class or answer.names[0]}")
 
 
 @app.command("demo")
 def demo_command(
     model: ModelOption = None,
     data: DataOption = "showroom",
-    port: Annotated[int, typer.Option(help="On this machine only.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 7860,
 ) -> None:
     """Open the web demo: identify a car, search a data set, compare two photos."""
     from carlib.apps.demo import serve
@@ -161,13 +166,13 @@ def export_command(
     from carlib.apps.export import parity, to_int8, to_onnx
     from carlib.data.opening import open_catalog
 
-    checkpoint = _predictor(model).checkpoint
+    out, checkpoint = writable(out), _predictor(model).checkpoint
     catalog = open_catalog(data).with_val()
     file = to_onnx(checkpoint, out)
-    typer.echo(f"{file}: {file.stat().st_size:,} bytes, {parity(checkpoint, file, catalog)}")
+    say(f"{file}: {file.stat().st_size:,} bytes, {parity(checkpoint, file, catalog)}")
     if int8:
         small = to_int8(file, checkpoint, catalog)
-        typer.echo(f"{small}: {small.stat().st_size:,} bytes")
+        say(f"{small}: {small.stat().st_size:,} bytes")
 
 
 @app.command("bench")
@@ -185,12 +190,12 @@ def bench_command(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    typer.echo(
+    say(
         f"{record.name}: {extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for a "
         f"photo of {extra['side']} pixels"
     )
     show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
-    typer.echo(f"record {path}")
+    say(f"record {path}")
 
 
 @app.command("publish")
@@ -206,10 +211,10 @@ def publish_command(
     from carlib.data.opening import open_catalog
     from carlib.experiment.checkpoint import PUBLISHED
 
+    path = writable(out or PUBLISHED)
     checkpoint, run = opened(run_path)
-    path = out or PUBLISHED
     record = publish(checkpoint, open_catalog(data).with_val(), run, path)
-    typer.echo(
+    say(
         f"{path}: {record.extra['bytes']:,} bytes, accuracy {record.metrics['accuracy']:.3f}; "
         f"record {record.write()}"
     )
@@ -238,19 +243,25 @@ def _where(settings: list[str]) -> dict[str, object]:
         column, equals, value = setting.partition("=")
         if not equals:
             raise CarlibError(f"--where {setting}: write it as column=value, such as make=Audi")
-        conditions.setdefault(column, []).append(int(value) if value.isdigit() else value)
+        if column == "year" and not re.fullmatch("[0-9]{1,4}", value):
+            raise CarlibError(f"--where {setting}: a year is a whole number, such as year=2012")
+        conditions.setdefault(column, []).append(int(value) if column == "year" else value)
     return dict(conditions)
 
 
 def _print_answer(path: Path, answer: Answer) -> None:
     unknown = "" if answer.known else ": not a car I know; the nearest would be"
-    typer.echo(f"{path}{unknown}")  # as a title it would be broken to the table's width
+    say(f"{path}{unknown}")  # as a title it would be broken to the table's width
     chances = zip(answer.names, answer.probabilities, strict=True)
     show_table([{"class": name, "probability": chance} for name, chance in chances])
 
 
 def _save(figure: Any, out: Path) -> None:
+    from carlib.files import write_atomically
+
+    picture = io.BytesIO()
     try:
-        figure.savefig(out, bbox_inches="tight")
-    except (OSError, ValueError) as error:
+        figure.savefig(picture, format=out.suffix[1:] or "png", bbox_inches="tight")
+    except ValueError as error:
         raise CarlibError(f"{out}: cannot be written ({error}); give a .png or .pdf") from None
+    write_atomically(out, picture.getvalue())

@@ -22,9 +22,11 @@ from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from carlib.data.catalog import Catalog
-from carlib.data.images import decode_photo
+from carlib.data.digests import UNREADABLE
+from carlib.data.images import decode_photo, is_turned
 from carlib.data.splits import copy_groups
 from carlib.errors import PhotoError
+from carlib.files import made, write_atomically
 
 MIN_SIDE = 64  # pixels; smaller photos are blown up by every recipe we have
 MAX_RATIO = 3.5  # longer side over shorter; beyond it a squashed car is no longer that car
@@ -48,6 +50,7 @@ FINDINGS = (
     "tiny",
     "odd shape",
     "box outside",
+    "lies on its side",
     "exact copy",
     "near copy",
     "copies differ in label",
@@ -109,8 +112,8 @@ class Audit:
     def to_csv(self, path: Path | str) -> Path:
         """Write the findings, a row per photo and finding."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.findings.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+        made(path.parent)
+        write_atomically(path, self.findings.to_csv(index=False, lineterminator="\n"))
         return path
 
     def summary(self) -> dict[str, Any]:
@@ -145,7 +148,9 @@ def audit(catalog: Catalog, progress: bool = False) -> Audit:
     photos["height"] = pd.array([look.height for look in looks], dtype="Int64")
     photos["error"] = pd.array([look.error for look in looks], dtype="string")
 
-    exact = copy_groups(catalog.digests)
+    digests = catalog.digests  # junk is no copy of other junk
+    digests[photos["error"].notna().to_numpy()] = UNREADABLE
+    exact = copy_groups(digests)
     groups = _join_near(exact, looks)
     findings = [*_photo_findings(catalog, looks), *_copy_findings(catalog, exact, groups)]
     return Audit(
@@ -179,23 +184,25 @@ class _Look:
     perceptual_hash: np.ndarray | None = None
     error: str | None = None
     missing: bool = False
+    turned: bool = False  # by its orientation tag, while its box is in stored pixels
 
 
 def _look_at_all(catalog: Catalog, progress: bool) -> list[_Look]:
-    def look(path: str) -> _Look:
-        return _look(catalog, path)
+    def look(path: str, boxed: bool) -> _Look:
+        return _look(catalog, path, boxed)
 
-    paths = catalog.table["path"].to_list()
+    paths, boxed = catalog.table["path"].to_list(), catalog.table["x1"].notna()
     hidden = None if progress else True  # None: shown on a terminal and in notebooks only
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looks = pool.map(look, paths)  # Pillow lets go of the interpreter while it decodes
+        looks = pool.map(look, paths, boxed)  # Pillow lets go of the interpreter while it decodes
         bar = tqdm(looks, total=len(paths), desc="photos", unit="", disable=hidden)
         return list(bar)
 
 
-def _look(catalog: Catalog, path: str) -> _Look:
+def _look(catalog: Catalog, path: str, boxed: bool) -> _Look:
     try:
-        pixels = decode_photo(catalog.source.read(path), path)
+        data = catalog.source.read(path)
+        pixels = decode_photo(data, path, upright=not boxed, shrink=not boxed)
     except PhotoError as error:
         return _Look(error=str(error), missing=catalog.source.size(path) < 0)
     image = Image.fromarray(pixels).convert("L")
@@ -206,6 +213,7 @@ def _look(catalog: Catalog, path: str) -> _Look:
         _is_grey(pixels),
         _pack(imagehash.dhash(image, HASH_SIDE)),
         _pack(imagehash.phash(image, HASH_SIDE)),
+        turned=boxed and is_turned(data),
     )
 
 
@@ -236,6 +244,8 @@ def _photo_findings(
             yield row, "tiny", None, size
         if max(look.width, look.height) > MAX_RATIO * min(look.width, look.height):
             yield row, "odd shape", None, size
+        if look.turned:
+            yield row, "lies on its side", None, "its box is taken to be in stored pixels"
         if right > look.width or bottom > look.height:
             yield row, "box outside", None, f"box ends at {right:.0f}, {bottom:.0f} of {size}"
 

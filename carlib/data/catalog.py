@@ -32,6 +32,7 @@ from carlib.data.table import (
     photo_stem,
 )
 from carlib.errors import DataError
+from carlib.files import made, write_atomically
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Catalog:
     name: str  # for people, in titles and file names; nothing is decided by it
     source: PhotoSource
     extras: Extras = Extras()
+    notes: tuple[str, ...] = ()  # for people: what lies in the folder and is not among the photos
 
     def __post_init__(self) -> None:
         missing = set(COLUMNS) ^ set(self.table.columns)
@@ -256,7 +258,7 @@ class Catalog:
         seed: int = 0,
         groups: Sequence[Any] | np.ndarray | None = None,
     ) -> Catalog:
-        """Divide the photos of split "train" into "train" and "val", class by class.
+        """Divide the labelled photos of split "train" into "train" and "val", class by class.
 
         A class of n photos gives round(n * val_fraction), and one at least where it has two. The
         choice follows a hash of seed and file stem, so it depends on neither the order of the
@@ -270,10 +272,10 @@ class Catalog:
                 f"{self.name} has a val split already; use it as it is, or select "
                 f"'train' first to divide that."
             )
-        train = (self.table["split"] == "train").to_numpy()
+        train = (self.table["split"] == "train").to_numpy() & (self.labels >= 0)
         if not train.any():
             there = ", ".join(self.split_sizes) or "none at all"
-            raise DataError(f"{self.name} has no split 'train' to divide; its splits are: {there}.")
+            raise DataError(f"{self.name}: no labelled photo of 'train' to divide, of: {there}.")
         if groups is None:
             groups = np.arange(len(self))
             groups[train] = copy_groups(self.select(train).digests)
@@ -295,9 +297,10 @@ class Catalog:
     def with_val(self, val_fraction: float = 0.1) -> Catalog:
         """This catalog with a val split: its own where it has one, else `stratified_split`'s.
 
-        A catalog without train (a test set alone) is given back as it is.
+        A catalog without labelled train photos (a test set alone) is given back as it is.
         """
-        if "val" in self.split_sizes or "train" not in self.split_sizes:
+        labelled = self.table["label"].notna() & (self.table["split"] == "train")
+        if "val" in self.split_sizes or not labelled.any():
             return self
         return self.stratified_split(val_fraction)
 
@@ -372,8 +375,8 @@ class Catalog:
         path = Path(path)
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path}: a catalog is written as .csv; give the file that ending.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.table.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
+        made(path.parent)
+        write_atomically(path, self.table.to_csv(index=False, lineterminator="\n"))
         about = {
             "name": self.name,
             "root": _portable_root(self.root, path.parent),
@@ -382,7 +385,7 @@ class Catalog:
         if self.extras != Extras():
             about["extras"] = asdict(self.extras)
         text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-        path.with_suffix(".json").write_text(text, encoding="utf-8")
+        write_atomically(path.with_suffix(".json"), text)
         return path
 
     def _with_table(self, table: pd.DataFrame) -> Catalog:

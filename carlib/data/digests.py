@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from carlib.data.sources import PhotoSource, Stamp
 from carlib.errors import PhotoError, RunError
-from carlib.files import write_atomically
+from carlib.files import made, read_json, write_atomically
 from carlib.paths import cache_root
 
 UNREADABLE = ""  # stands where a photo is missing or cannot be read
@@ -95,7 +95,7 @@ def _memory_file(source: PhotoSource) -> Path:
 def _remembered(file: Path) -> dict[str, list]:
     """Path → stamp and digest; empty where nothing is remembered, or what is there is damaged."""
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = read_json(file)
         return {p: e for p, e in known.items() if isinstance(e, list) and len(e) == 5}
     except (OSError, ValueError, AttributeError):
         return {}
@@ -106,6 +106,6 @@ def _remember(file: Path, fresh: dict[str, list]) -> None:
     if not fresh:
         return
     with contextlib.suppress(OSError, RunError):  # a cache that cannot be written only costs time
-        file.parent.mkdir(parents=True, exist_ok=True)
+        made(file.parent)
         text = json.dumps(_remembered(file) | fresh, ensure_ascii=False, separators=(",", ":"))
         write_atomically(file, text)

@@ -34,6 +34,7 @@ from carlib.data.catalog import Catalog, Extras
 from carlib.data.readers import catalog_csv
 from carlib.data.sources import FolderSource
 from carlib.errors import DataError
+from carlib.files import made
 from carlib.paths import cache_root
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
@@ -85,7 +86,7 @@ def open_showroom(
     told = json.dumps(params | {"renderer": _renderer()}, sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     folder = cache_root() / f"showroom-{SHOWROOM_VERSION}-{digest}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    made(folder.parent)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _is_complete(folder):
             plan = photo_plan(photos_per_class, seed, long_tail)

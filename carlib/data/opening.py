@@ -19,9 +19,10 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
     `PATH#verification`, and what its classes are, such as `PATH#make` (see `Catalog.by`). Options
     go to the opener. Raises DataError that says what was looked for.
     """
-    name, *words = [str(name_or_path)]
-    if not Path(name).expanduser().exists():
-        name, *words = name.split("#")
+    name, words = str(name_or_path), []
+    while "#" in name and not os.path.exists(os.path.expanduser(name)):  # a name may hold one too
+        name, _, word = name.rpartition("#")
+        words = [word, *words] if word else words
     for word in (word for word in words if word not in TARGETS):
         options["task"] = word
     if name == "showroom":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from carlib.errors import PhotoError
+from carlib.files import check_regular, read_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,9 +66,7 @@ class FolderSource:
 
     def read(self, path: str) -> bytes:
         try:
-            if not stat.S_ISREG(os.stat(self.root / path).st_mode):  # a pipe would never end
-                raise PhotoError(f"{self.root / path}: no regular file; leave it out")
-            return (self.root / path).read_bytes()
+            return read_file(self.root / path)
         except OSError as error:
             raise PhotoError(
                 f"{self.root / path}: cannot be read ({error.strerror}). Restore the photo, or "
@@ -154,6 +153,7 @@ class ParquetSource:
         for key in [key for key in self._groups if key[0] == file]:
             del self._groups[key]
         try:
+            check_regular(self.root / file)
             opened = pq.ParquetFile(self.root / file)
         except (OSError, pa.ArrowInvalid) as error:
             raise PhotoError(

@@ -25,6 +25,7 @@ from carlib.data.framing import Framing
 from carlib.data.images import decode_photo
 from carlib.data.table import boxes_of
 from carlib.errors import DataError, PhotoError
+from carlib.files import made, read_json, write_atomically, writing
 from carlib.paths import cache_root, file_name
 from carlib.runtime import one_thread_a_photo
 
@@ -57,12 +58,11 @@ class PhotoStore:
         this at once: one builds under a file lock, the others wait. Raises `DataError` when no
         photo can be read, or when one changes while it is.
         """
-        folder = cache_root() / "photos"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = made(cache_root() / "photos")
         digests = catalog.digests
         key = _key(catalog.fingerprint_of(digests), framing)
         stem = folder / file_name(catalog.name, f"{framing.size}px", key)
-        with FileLock(f"{stem}.lock"):
+        with writing(folder), FileLock(f"{stem}.lock"):
             meta = _read_meta(stem)
             if meta is None:
                 meta = _build(stem, catalog, framing, digests, progress)
@@ -99,13 +99,13 @@ class PhotoStore:
 
 
 def _key(fingerprint: str, framing: Framing) -> str:
-    return hashlib.sha256(f"v2|{fingerprint}|{framing}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"v3|{fingerprint}|{framing}".encode()).hexdigest()[:16]
 
 
 def _read_meta(stem: Path) -> dict | None:
     """The store's description if it is whole: every chunk's check sum must agree."""
     try:
-        meta = json.loads(Path(f"{stem}.json").read_text())
+        meta = read_json(f"{stem}.json")
         if Path(f"{stem}.u8").stat().st_size != meta["bytes"]:
             return None
         sums = _check_sums(np.memmap(f"{stem}.u8", np.uint8, "r"), meta["chunk_bytes"])
@@ -141,16 +141,10 @@ def _build(
         meta = {"bytes": written, "chunk_bytes": chunk, "check_sums": _check_sums(flat, chunk)}
         meta |= {"rows": rows, "left_out": left_out}
         os.replace(temporary, f"{stem}.u8")
-        _write_text(Path(f"{stem}.json"), json.dumps(meta))
+        write_atomically(Path(f"{stem}.json"), json.dumps(meta))
         return meta
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _framed(
@@ -170,7 +164,9 @@ def _framed(
         try:
             data = catalog.source.read(paths[row])
             digest = digest_of(data)
-            return framing.apply(decode_photo(data, paths[row]), tuple(boxes[row])), digest
+            free = bool(np.isnan(boxes[row]).all())  # a box is in stored pixels
+            photo = decode_photo(data, paths[row], upright=free, shrink=free)
+            return framing.apply(photo, tuple(boxes[row])), digest
         except PhotoError as error:
             return error, digest
         except OSError as error:

@@ -71,6 +71,10 @@ def check_rows(table: pd.DataFrame, class_names: tuple[str, ...], name: str) -> 
     for column in ("path", "split"):
         if table[column].isna().any():
             raise DataError(f"{name}: row {table[column].isna().idxmax()} has no {column}.")
+    out = table["path"].str.contains(r"^/|(?:^|/)\.\.(?:/|$)|\0")
+    if out.any():
+        path = table["path"][out].iloc[0]
+        raise DataError(f"{name}: {path!r} leads out of the folder of the data set; correct it")
     if table["path"].duplicated().any():
         path = table["path"][table["path"].duplicated()].iloc[0]
         raise DataError(f"{name}: {path} is listed twice; keep one of the rows.")

@@ -97,6 +97,7 @@ def evaluate(
     recipe, training = checkpoint.recipe, run.summary if run else {}
     if "train" in catalog.split_sizes:
         trained = catalog.select("train").labels
+        trained = trained[trained >= 0]
         if recipe.imbalance > 1:
             trained = trained[long_tail(trained, recipe.imbalance, recipe.seed)]
         counts = np.bincount(trained, minlength=catalog.num_classes)
@@ -159,7 +160,9 @@ def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None
             f"{checkpoint.recipe.name} compares photos and names no class; use: carlib compare"
         )
     if (catalog.select(split).labels < 0).any():
-        raise RunError(f"{catalog.name}: split {split!r} has no labels, so it cannot be scored")
+        raise RunError(
+            f"{catalog.name}: photos of split {split!r} have no labels, so it cannot be scored"
+        )
     if split == "test":
         entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
         append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})

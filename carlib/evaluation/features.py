@@ -23,7 +23,7 @@ from carlib.distributed import all_agree, all_gather, is_main, shard
 from carlib.errors import RunError
 from carlib.evaluation.scorer import Scorer, scoring_photos
 from carlib.experiment.recipe import Recipe
-from carlib.files import load_tensors, save_tensors
+from carlib.files import load_tensors, made, save_tensors, writing
 from carlib.models.networks import Classifier
 from carlib.paths import cache_root, file_name
 
@@ -69,11 +69,10 @@ def pooled_features(
     that were started together share the photos.
     """
     positions = np.sort(positions)
-    folder = cache_root() / "features"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made(cache_root() / "features")
     key = _key(scorer, store, positions)
     path = folder / f"{file_name(store.catalog.name, key)}.safetensors"
-    with FileLock(f"{path}.lock") if is_main() else contextlib.nullcontext():
+    with writing(path), FileLock(f"{path}.lock") if is_main() else contextlib.nullcontext():
         kept = _kept(path)
         if all_agree(kept is not None):
             tensors, about = kept

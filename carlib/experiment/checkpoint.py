@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+import numpy as np
 import torch
 
 from carlib.data.catalog import Catalog
 from carlib.errors import RecipeError, RunError
 from carlib.experiment.network import make_network, statistics_of
 from carlib.experiment.recipe import Recipe, recipe_from_json
-from carlib.files import load_tensors
+from carlib.files import NUMBER, checked, load_tensors, shortened
 from carlib.models.networks import BelowHead
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "cars196.safetensors"  # what everyone has
 UNTRAINED = "untrained"
+ABOUT = {"recipe": str, "class_names": list, "mean": list, "std": list, "data": (dict, NoneType),
+         "use": (dict, NoneType), "kept": (str, NoneType), "epoch": (int, NoneType)}  # fmt: skip
+USE = {"temperature": NUMBER, "known_from": NUMBER, "decision": dict}  # of a published one
+DECISION = {"threshold": NUMBER, "slope": NUMBER, "offset": NUMBER, "pairs": int}
+
+
+def _check(tensors: dict[str, torch.Tensor], about: dict[str, Any]) -> None:
+    """`ValueError` for what would be answered with other numbers or names than a network has."""
+    names, mean, std = (checked(about, **ABOUT)[key] for key in ("class_names", "mean", "std"))
+    if not all(isinstance(name, str) for name in names) or not 0 < len(set(names)) == len(names):
+        raise ValueError(f"class_names is {shortened(names)}")
+    levels = [*mean, *std]
+    if not len(mean) == len(std) == 3 or not all(type(level) in NUMBER for level in levels):
+        raise ValueError(f"mean and std are {shortened(levels)}")
+    if not np.isfinite(levels).all() or min(std) <= 0:
+        raise ValueError(f"mean and std are {shortened(levels)}")
+    if about.get("use") is not None:
+        use = checked(about["use"], **USE)
+        checked(use["decision"], **DECISION)
+        if use["temperature"] <= 0:
+            raise ValueError(f"temperature is {use['temperature']}")
+    for name, values in tensors.items():
+        if not torch.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are no numbers")
 
 
 @dataclass
@@ -40,15 +67,18 @@ class Checkpoint:
         Raises `RunError` when the file is not a checkpoint or its weights do not fit its recipe.
         """
         path = Path(path)
-        path = path / "best.safetensors" if path.is_dir() else path
+        path = path / "best.safetensors" if os.path.isdir(path) else path
         tensors, about = load_tensors(path)
         missing = {"recipe", "class_names", "mean", "std"} - about.keys()
         if missing:
             raise RunError(f"{path}: holds no {', '.join(sorted(missing))}; not a checkpoint")
         try:
+            _check(tensors, about)
             recipe = recipe_from_json(about["recipe"])
         except RecipeError as error:
             raise RunError(f"{path}: its recipe is not one of this version ({error})") from None
+        except ValueError as error:
+            raise RunError(f"{path}: cannot be used ({error}); train again") from None
         names = tuple(about["class_names"])
         model = make_network(recipe, len(names))
         try:
@@ -89,7 +119,7 @@ class Checkpoint:
         """
         about = self.about
         kept = "published" if "use" in about else about.get("kept", "")
-        trained_on = about.get("data", {}).get("fingerprint", "")
+        trained_on = (about.get("data") or {}).get("fingerprint", "")
         return {
             "hash": self.hash,
             "epoch": about.get("epoch"),

@@ -21,6 +21,19 @@ from carlib.models.freezing import parse_plan
 from carlib.models.losses import LOSSES, METRIC_LOSSES
 from carlib.models.networks import MODELS
 
+RANGES: dict[str, tuple[float, float]] = {  # what a number of a recipe may be, both ends included
+    "size": (8, 4096), "eval_size": (8, 4096), "start_size": (8, 4096), "store_size": (8, 4096),
+    "grow_until": (0, 1), "margin": (0, 10), "mixup": (0, 100), "cutmix": (0, 100),
+    "mix_probability": (0, 1), "mix_until": (0, 1), "embedding": (0, 65_536),
+    "pair_margin": (1e-6, 2), "smoothing": (0, 0.999), "gamma": (0, 100), "per_class": (1, 65_536),
+    "imbalance": (1, 1e6), "epochs": (1, 100_000), "batch_size": (1, 65_536),
+    "accumulate": (1, 65_536), "lr": (1e-12, 1000), "body_lr": (0, 1e6), "proxy_lr": (0, 1e6),
+    "layer_decay": (0, 1), "weight_decay": (0, 100), "warmup": (0, 1), "step_epochs": (1, 100_000),
+    "step_factor": (0, 1), "plateau_patience": (0, 100_000), "clip": (0, 1e6),
+    "ema": (0, 0.999_999), "patience": (0, 100_000), "min_change": (0, 1e6),
+    "eval_every": (1, 100_000), "seed": (0, 2**63 - 1),
+}  # fmt: skip
+OR_ZERO = ("eval_size", "start_size", "store_size")  # 0 stands for another of a recipe's sizes
 LONGEST_CHANGE = 48  # characters of what was changed, in a variant's name
 
 
@@ -98,11 +111,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"size": 8, "epochs": 1, "batch_size": 1, "accumulate": 1, "eval_every": 1,
-                 "embedding": 0, "per_class": 1}  # fmt: skip
-        for field, value in least.items():
-            if getattr(self, field) < value:
-                raise RecipeError(f"{field} is {getattr(self, field)}; it must be {value} or more")
+        for field, (low, high) in RANGES.items():
+            value = getattr(self, field)
+            if not low <= value <= high and not (field in OR_ZERO and value == 0):  # NaN too
+                raise RecipeError(f"{field} is {value}; it must lie between {low:g} and {high:,g}")
         preset(self.augment)
         _known("model", self.model, (*MODELS, *BACKBONES))
         _known("weights", self.weights, ("random", "pretrained"))
@@ -120,12 +132,6 @@ class Recipe:
         _known("fit", self.fit, ("squash", "letterbox"))
         if self.sampler == "pairs" and self.loss != "contrastive":
             raise RecipeError("sampler 'pairs' feeds two photos at a time, to loss 'contrastive'")
-        if not 0 < self.pair_margin <= 2:
-            raise RecipeError(
-                f"pair_margin is {self.pair_margin}; points of length one are 0…2 apart"
-            )
-        if self.imbalance < 1:
-            raise RecipeError(f"imbalance is {self.imbalance}; it must be 1 (none) or more")
         if self.embedding and (self.mixup or self.cutmix):
             raise RecipeError("mixup and cutmix mix classes; a loss that compares photos needs one")
         parse_plan(self.plan, self.epochs)

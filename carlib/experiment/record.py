@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,19 @@ import numpy as np
 from carlib.distributed import is_main
 from carlib.errors import RunError
 from carlib.experiment.host import commit, hardware, versions
-from carlib.files import write_atomically
+from carlib.files import checked, made, read_json, write_atomically, writing
 from carlib.paths import file_name, results_root
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
+SHAPE = {"kind": str, "data": dict, "metrics": dict} | {
+    name: (kind, NoneType)
+    for kind, names in {
+        str: ("topic", "recipe_hash", "method", "commit", "command", "made", "name"),
+        dict: ("scoring", "recipe", "checkpoint", "extra", "timing", "hardware", "versions"),
+        list: ("per_class", "history"),
+    }.items()
+    for name in names
+}
 # What identifies the weights of a recipe: trained again on these photos, they are the same thing.
 WEIGHTS = ("kept", "trained_on")
 
@@ -95,6 +105,8 @@ class Record:
         """
         folder = folder or results_root()
         path = folder / f"{self.name}.json"
+        if path.name != f"{self.name}.json":
+            raise RunError(f"{self.name!r} is no name of a record: it leads out of {folder}")
         try:
             text = json.dumps(plain(asdict(self)), indent=1, allow_nan=False)
         except ValueError:
@@ -102,7 +114,7 @@ class Record:
                 f"{self.name}: a value is not a finite number; see its metrics"
             ) from None
         if is_main():
-            folder.mkdir(parents=True, exist_ok=True)
+            made(folder)
             if path.exists() and (odd := self._differs_from(read_record(path))):
                 raise RunError(
                     f"{path}: is the record of something else ({', '.join(odd)} differ); it stays. "
@@ -125,7 +137,9 @@ def load_records(folder: Path | None = None, kind: str | None = None) -> list[Re
 def read_record(path: Path) -> Record:
     """One record; `RunError` names a file that is not one."""
     try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
+        return Record(**checked(read_json(path), **SHAPE))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError) as error:  # no JSON, no text, no object of these fields
         raise RunError(f"{path}: not a record ({error}); make it again") from None
 
@@ -152,11 +166,14 @@ def the_one(
 def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Path:
     """Note that a test split was opened: one JSON line, appended, never rewritten."""
     folder = folder or results_root()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "test_ledger.jsonl"
+    path = made(folder) / "test_ledger.jsonl"
+    try:
+        line = json.dumps(plain(dict(entry)), allow_nan=False) + "\n"
+    except ValueError:
+        raise RunError(f"{path}: a value is not a finite number: {entry}") from None
     if is_main():
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain(dict(entry))) + "\n")
+        with writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(line)
     return path
 
 

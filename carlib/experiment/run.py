@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any
 from carlib.data.catalog import Catalog
 from carlib.errors import RecipeError, RunError
 from carlib.experiment.recipe import Recipe, recipe_from_json
-from carlib.files import write_atomically
+from carlib.files import NUMBER, checked, read_file, write_atomically
 from carlib.paths import file_name, runs_root
 
 
@@ -60,8 +61,8 @@ class Run:
         """A parsed file of the folder, the default where there is none."""
         path = self.folder / name
         try:
-            return parse(path.read_text(encoding="utf-8")) if path.exists() else default
-        except (RecipeError, ValueError) as error:
+            return parse(read_file(path).decode()) if path.exists() else default
+        except (RecipeError, OSError, ValueError) as error:
             raise RunError(f"{path}: {error}; delete the folder to train again") from None
 
     @property
@@ -83,10 +84,9 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """What the training said when it finished: seconds, epochs, best epoch and metrics."""
-        path = self.folder / "finished.json"
-        if not path.exists():
+        if not self.finished:
             raise RunError(f"{self.folder}: this run has not finished; train it first")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return self._text("finished.json", _summary, None)
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write `metrics.csv`, one row per epoch."""
@@ -97,11 +97,31 @@ class Run:
 
     def history(self) -> list[dict[str, float]]:
         """The rows of `metrics.csv`, empty values left out."""
-        path = self.folder / "metrics.csv"
-        if not path.exists():
-            raise RunError(f"{path}: no such file; this run has not ended an epoch yet")
-        with path.open() as file:
-            return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        rows = self._text("metrics.csv", _history, None)
+        if rows is None:
+            raise RunError(f"{self.folder / 'metrics.csv'}: this run has not ended an epoch yet")
+        if self.finished and len(rows) != self.summary["epochs"]:
+            raise RunError(
+                f"{self.folder / 'metrics.csv'}: {len(rows)} epochs of {self.summary['epochs']}; "
+                f"delete the folder to train again"
+            )
+        return rows
+
+
+def _summary(text: str) -> dict[str, Any]:
+    return checked(json.loads(text), seconds=NUMBER, epochs=int, best_epoch=int, best=dict)
+
+
+def _history(text: str) -> list[dict[str, float]]:
+    """Rows of numbers, one for each epoch from 1 on; `ValueError` for anything else."""
+    if not text.endswith("\n"):
+        raise ValueError("it is cut")
+    heads, *lines = csv.reader(io.StringIO(text))
+    rows = [dict(zip(heads, line, strict=True)) for line in lines]
+    numbers = [{key: float(value) for key, value in row.items() if value} for row in rows]
+    if [row.get("epoch") for row in numbers] != [*range(1, len(numbers) + 1)]:
+        raise ValueError("its epochs are not 1, 2, 3 and so on")
+    return numbers
 
 
 def trained_data(catalog: Catalog) -> dict[str, str]:

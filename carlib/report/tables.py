@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from carlib.errors import CarlibError
+from carlib.errors import CarlibError, shown
 from carlib.experiment.record import Record
 from carlib.experiment.tables import (
     STANFORD,
@@ -80,12 +80,12 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text  # brackets in a name are no markup
 
-        table = RichTable(title=Text(self.title), title_justify="left")
+        table = RichTable(title=Text(shown(self.title), style="table.title"), title_justify="left")
         for name, heading in self.columns.items():
             words = any(isinstance(line.get(name), str) for line in self.rows)
             table.add_column(heading, justify="left" if words else "right")
         for line in self.cells():
-            table.add_row(*map(Text, line))
+            table.add_row(*(Text(shown(text)) for text in line))
         return table
 
 

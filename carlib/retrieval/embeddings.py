@@ -54,6 +54,13 @@ class Embeddings:
         """Paths (photos,) as the catalog has them."""
         return self.table["path"].to_numpy(dtype=object)
 
+    @property
+    def labelled(self) -> Embeddings:
+        """The photos that have a label; `RunError` where none has."""
+        if not (self.labels >= 0).any():
+            raise RunError("no photo has a label, so nothing can be right; label some")
+        return self.select(self.labels >= 0)
+
     def select(self, which: np.ndarray) -> Embeddings:
         """The photos at some positions, or those where a boolean mask is true."""
         table = self.table.iloc[np.arange(len(self))[which]].reset_index(drop=True)
@@ -74,6 +81,8 @@ def embed(
     that cannot be read are left out. The catalog may be of other classes than the network's.
     """
     splits = [split] if split else [name for name in catalog.split_sizes if name != "test"]
+    if not splits:
+        raise RunError(f"{catalog.name}: no photo but those of split 'test', which are not shown")
     parts = [features_of(checkpoint, catalog, one, progress) for one in splits]
     features = torch.cat([values for values, _, _ in parts])
     rows, digests = (np.concatenate([part[number] for part in parts]) for number in (1, 2))

@@ -21,7 +21,7 @@ import pandas as pd
 from carlib.data.catalog import Catalog
 from carlib.data.digests import UNREADABLE
 from carlib.errors import RunError
-from carlib.files import write_atomically
+from carlib.files import check_regular, checked, made, read_json, write_atomically
 from carlib.retrieval.embeddings import Embeddings, scaled
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ FILTERS = ("class_name", "make", "model", "year")
 EXACT = 20_000  # so few photos are compared one by one when a filter leaves no more
 LOOKED_AT = 64  # candidates that the graph of "hnsw" keeps while it searches
 CANDIDATES = 16  # of "ivf_pq" per neighbor asked for, ranked again exactly
+ABOUT = {"kind": str, "network": str, "index": str, "table": str}  # what its description says
 Where = Mapping[str, object]  # a column of FILTERS: a value, or a list of values
 
 
@@ -144,8 +145,7 @@ class Gallery:
         """
         import faiss
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = made(Path(folder))
         version = f"{os.getpid()}-{len(self.table)}-{self.index.ntotal}-{os.urandom(3).hex()}"
         about = {
             "kind": self.kind,
@@ -155,8 +155,8 @@ class Gallery:
             "index": f"index-{version}.faiss",
             "table": f"photos-{version}.parquet",
         }
-        faiss.write_index(self.index, str(folder / about["index"]))
-        self.table.to_parquet(folder / about["table"])
+        write_atomically(folder / about["index"], faiss.serialize_index(self.index).tobytes())
+        write_atomically(folder / about["table"], self.table.to_parquet())
         write_atomically(folder / "gallery.json", json.dumps(about, indent=1) + "\n")
         for old in (*folder.glob("index-*.faiss"), *folder.glob("photos-*.parquet")):
             if old.name not in about.values():
@@ -176,13 +176,17 @@ class Gallery:
 
         folder = Path(folder)
         try:
-            about = json.loads((folder / "gallery.json").read_text())
-            index = faiss.read_index(str(folder / about["index"]))
-            table = pd.read_parquet(folder / about["table"])
+            about = checked(read_json(folder / "gallery.json"), **ABOUT)
+            files = [folder / Path(about[part]).name for part in ("index", "table")]
+            for file in files:
+                check_regular(file)
+            index, table = faiss.read_index(str(files[0])), pd.read_parquet(files[1])
+            index = _tuned(index, about["kind"])
+            _check_table(table, index)
         except FileNotFoundError as error:
             raise RunError(f"{error.filename}: no such file; build the gallery first") from None
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # pandas, pyarrow and faiss fail in many ways
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RunError(f"{folder}: a damaged gallery ({reason}); build it again") from None
         if network is not None and about["network"] != network:
             raise RunError(
@@ -191,13 +195,19 @@ class Gallery:
             )
         if "photo" not in table:  # written before galleries knew their photos' bytes
             table["photo"] = UNREADABLE
-        gallery = cls(_tuned(index, about["kind"]), table, about["kind"], about["network"])
+        gallery = cls(index, table, about["kind"], about["network"])
         if catalog is not None and (others := gallery.changed(catalog)):
             raise RunError(
                 f"{folder}: {len(others)} of its photos are others in {catalog.name} now, such as "
                 f"{others[0]}; remove and add them, or build the gallery again"
             )
         return gallery
+
+
+def _check_table(table: pd.DataFrame, index: faiss.Index) -> None:
+    absent = [column for column in (*KEPT, "there") if column not in table]
+    if absent or len(table) != index.ntotal:
+        raise ValueError(f"{len(table)} rows without {absent} for {index.ntotal} points")
 
 
 def _new_index(kind: str, vectors: np.ndarray) -> faiss.Index:
@@ -222,6 +232,8 @@ def _tuned(index: faiss.Index, kind: str) -> faiss.Index:
     """How widely an approximate index looks; faiss does not keep all of it on disk."""
     import faiss
 
+    if kind not in KINDS:
+        raise ValueError(f"no kind of gallery {kind!r}")
     if kind == "hnsw":
         faiss.downcast_index(index).hnsw.efSearch = LOOKED_AT
     elif kind == "ivf_pq":
@@ -280,6 +292,8 @@ def checked_queries(queries: np.ndarray, dims: int, k: int) -> np.ndarray:
     """Queries (queries, dims), scaled to length one."""
     if queries.ndim != 2 or queries.shape[1] != dims:
         raise RunError(f"queries must be (queries, {dims}), not {queries.shape}")
+    if not np.isfinite(queries).all():
+        raise RunError("queries hold values that are no numbers")
     if k < 1:
         raise RunError(f"k is {k}; it must be 1 or more")
     return scaled(queries)

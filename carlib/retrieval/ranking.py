@@ -90,18 +90,18 @@ def score_retrieval(
     """
     if checkpoint.learned_a_part(catalog):
         others = catalog.unseen_classes(len(checkpoint.class_names))
-        asked, data = embed(checkpoint, others), scored_data(others, "unseen", len(others))
+        asked, data = embed(checkpoint, others).labelled, scored_data(others, "unseen", len(others))
         return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
     checkpoint.check_classes(catalog)
     if not set(catalog.select("val").labels) & set(catalog.select("train").labels):
-        asked = embed(checkpoint, catalog, "val")
+        asked = embed(checkpoint, catalog, "val").labelled
         data = scored_data(catalog, "val", len(asked))
         return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
-    gallery, asked = (embed(checkpoint, catalog, split) for split in ("train", "val"))
+    gallery, asked = (embed(checkpoint, catalog, split).labelled for split in ("train", "val"))
     data = scored_data(catalog, "val", len(asked))
     records = [_retrieval_record("same", checkpoint, data, asked, gallery, run)]
     if not checkpoint.recipe.embedding:
-        raw = [embed(checkpoint, catalog, split, unit=False) for split in ("train", "val")]
+        raw = [embed(checkpoint, catalog, s, unit=False).labelled for s in ("train", "val")]
         records.append(knn_record(*raw, catalog, checkpoint))
     return records
 

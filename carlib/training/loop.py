@@ -24,7 +24,7 @@ from carlib.evaluation.metrics import quick_metrics, quick_retrieval
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import Run
-from carlib.files import save_tensors, write_atomically
+from carlib.files import made, save_tensors, write_atomically, writing
 from carlib.models.networks import count_parameters
 from carlib.runtime import prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
@@ -51,9 +51,22 @@ def load_or_train(
         begun = "resuming" if run.state.exists() else "training"
         say(f"{begun} {run.folder.name}")
         run = train(recipe, catalog, folder, **options)
+    for note in left_out(run.summary):
+        say(note)
     checkpoint = Checkpoint.load(run.best)
     checkpoint.check_classes(catalog)
     return checkpoint, run
+
+
+def left_out(summary: dict) -> list[str]:
+    """What a training was asked to learn and could not, in lines for the reader."""
+    notes = []
+    if photos := summary.get("left_out"):
+        path, why = next(iter(photos.items()))
+        notes.append(f"{len(photos)} photos were left out, such as {path} ({why})")
+    if names := summary.get("untaught"):
+        notes.append(f"{len(names)} classes had no photo to learn from: {', '.join(names[:5])}")
+    return notes
 
 
 def train(
@@ -76,13 +89,16 @@ def train(
     run = Run.of(recipe, catalog, folder)
     if run.finished:
         return run
-    run.folder.mkdir(parents=True, exist_ok=True)
+    made(run.folder)
     accelerator = make_accelerator(recipe)
     prepare_process(accelerator.device)
     main = accelerator.is_main_process  # of several processes that train together, one locks
     show = progress and main
     try:
-        with FileLock(run.folder / "lock", timeout=0) if main else contextlib.nullcontext():
+        with contextlib.ExitStack() as locks:
+            with writing(run.folder):
+                if main:
+                    locks.enter_context(FileLock(run.folder / "lock", timeout=0))
             if main:
                 run.claim(catalog)
             begun = run.state.exists()
@@ -192,7 +208,12 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
         "seconds": state.seconds,
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
-        "left_out": parts.store.left_out,
+        "left_out": parts.left_out,
+        "untaught": [
+            name
+            for label, name in enumerate(parts.about["class_names"])
+            if label not in parts.labels[parts.train]
+        ],
     }
     write_atomically(run.folder / "finished.json", json.dumps(summary, indent=1))
     run.state.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ Building reads no run folder and resumes nothing; that is the loop's affair.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,13 @@ from carlib.data.samplers import Batches, long_tail
 from carlib.data.store import PhotoStore
 from carlib.data.transforms import Mixing, Normalize
 from carlib.distributed import without_gpus
-from carlib.errors import RunError
+from carlib.errors import RecipeError, RunError
 from carlib.evaluation.features import Features, joined, pooled_features, says_the_same
 from carlib.evaluation.scorer import Scorer
 from carlib.experiment.network import make_network, statistics_of
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import trained_data
-from carlib.models.freezing import Phase, parse_plan
+from carlib.models.freezing import Phase, parse_plan, set_trainable
 from carlib.models.losses import make_loss, make_metric_loss
 from carlib.seeding import seed_of, set_seed
 from carlib.training.loaders import FeatureLoader, make_loader
@@ -44,6 +45,7 @@ class Parts:
     labels: np.ndarray  # of every photo of the store
     train: np.ndarray  # positions in the store of the photos to learn from
     val: np.ndarray  # and of those that choose the epoch
+    left_out: dict[str, str]  # paths of photos that are neither, and why
     batches: Batches  # of positions in `train`
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -99,10 +101,7 @@ def make_parts(
     `RunError` where train or val has no photo.
     """
     store = PhotoStore.open(catalog, recipe.framing, progress)
-    train, val = store.positions("train"), store.positions("val")
-    for split, positions in (("train", train), ("val", val)):
-        if not len(positions):
-            raise RunError(f"{catalog.name}: no photo in split {split!r}; split it first")
+    train, val, left_out = _labelled(store)
     if recipe.imbalance > 1:
         train = train[long_tail(store.labels[train], recipe.imbalance, recipe.seed)]
     known = store.labels[train]
@@ -118,6 +117,7 @@ def make_parts(
         labels=store.labels,
         train=train,
         val=val,
+        left_out=left_out,
         batches=Batches(known, size, recipe.seed, recipe.sampler, recipe.per_class),
         mean=mean,
         std=std,
@@ -131,7 +131,29 @@ def make_parts(
             "mean": mean,
             "std": std,
         },
-        **_network(recipe, catalog.num_classes, objective, accelerator, begin, reuse_features),
+        **_network(
+            recipe, catalog.num_classes, objective, accelerator, size, begin, reuse_features
+        ),
+    )
+
+
+def _labelled(store: PhotoStore) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Positions of train and val, and the photos that are neither: unreadable, or without label."""
+    catalog, train, val = store.catalog, store.positions("train"), store.positions("val")
+    if (store.labels[val] < 0).any():
+        raise RunError(f"{catalog.name}: a photo of split 'val' has no label; leave it out")
+    bare = store.rows[train[store.labels[train] < 0]]
+    train = train[store.labels[train] >= 0]
+    for split, positions in (("train", train), ("val", val)):
+        if not len(positions):
+            raise RunError(
+                f"{catalog.name}: no photo with a label in split {split!r} can be read; it has "
+                f"{catalog.split_sizes}"
+            )
+    return (
+        train,
+        val,
+        store.left_out | dict.fromkeys(catalog.table["path"].iloc[bare], "has no label"),
     )
 
 
@@ -181,6 +203,7 @@ def _network(
     num_classes: int,
     objective: torch.nn.Module,
     accelerator: Accelerator,
+    size: int,
     begin: bool,
     reuse_features: bool,
 ) -> dict[str, Any]:
@@ -189,6 +212,7 @@ def _network(
 
     set_seed(seed_of(recipe.seed), accelerator.device)
     network = make_network(recipe, num_classes, begin=begin)
+    _check_shapes(recipe, network, size // accelerator.num_processes)
     network = network.to(accelerator.device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(recipe, network, objective)
     on_features = reuse_features and says_the_same(recipe, network)
@@ -204,6 +228,37 @@ def _network(
         "optimizer": optimizer,
         "on_features": on_features,
     }
+
+
+def _check_shapes(recipe: Recipe, network: torch.nn.Module, batch: int) -> None:
+    """Refuse a side or a piece of a batch that the network cannot take, before anything is learned.
+
+    Asked of a copy that has shapes and no numbers, so it costs next to nothing.
+    """
+    shapes, channels = copy.deepcopy(network).to("meta"), 1 if recipe.grayscale else 3
+    phases = parse_plan(recipe.plan, recipe.epochs)
+    pieces = {len(piece) for piece in torch.arange(max(1, batch)).chunk(recipe.accumulate)}
+
+    def take(photos: int, side: int) -> str:
+        try:
+            shapes(torch.zeros(photos, channels, side, side, device="meta"))
+        except torch.OutOfMemoryError:  # the loop takes smaller pieces then
+            return ""
+        except (RuntimeError, ValueError) as error:
+            return str(error).splitlines()[0]
+        return ""
+
+    for side in sorted({recipe.size_at(0), recipe.size, recipe.scored_size}):
+        shapes.eval()
+        if why := take(2, side):
+            raise RecipeError(f"size {side} is too small for {recipe.model} ({why})")
+        for part in {phase.part for phase in phases}:
+            set_trainable(shapes, part)
+            if why := take(min(pieces), side):
+                raise RecipeError(
+                    f"batch_size {batch} and accumulate {recipe.accumulate} leave a piece of "
+                    f"{min(pieces)} photo, which {recipe.model} cannot learn from ({why})"
+                )
 
 
 def _mixing(recipe: Recipe, num_classes: int) -> Mixing | None:

@@ -7,6 +7,7 @@ A new layout is one module more and one entry in `_MODULES`; the order is the or
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ def read_any(root: Path, task: str = "") -> Catalog:
 
     `task` chooses among the photos of a data set that has several uses, as CompCars does.
     """
-    if not root.exists():
+    if not os.path.exists(root):  # unlike `root.exists`, for names that no file can have too
         raise DataError(
             f"{root}: there is no such file or folder. Give the folder of a data set, or "
             f"'showroom' for the drawn cars; data/README.md says how to get the real ones."

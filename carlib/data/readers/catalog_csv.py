@@ -5,8 +5,9 @@ The JSON beside it gives name, root, class names and extras; without it they fol
 
 from __future__ import annotations
 
-import json
+import io
 from pathlib import Path
+from types import NoneType
 
 import pandas as pd
 
@@ -15,7 +16,9 @@ from carlib.data.class_names import canonical_order
 from carlib.data.sources import PARQUET_MARK, FolderSource, ParquetSource
 from carlib.data.table import COLUMNS, DTYPES
 from carlib.errors import DataError
+from carlib.files import checked, read_file, read_json, shortened
 
+TEXT = (str, NoneType)
 LOOKS_FOR = "a catalog: a .csv file written by carlib, or a folder holding catalog.csv"
 
 
@@ -29,7 +32,7 @@ def read(root: Path) -> Catalog:
     file = _file(root)
     table = _table(file)
     about = _about(file)
-    photos = file.parent / about.get("root", ".")
+    photos = file.parent / (about.get("root") or ".")
     names = tuple(about.get("class_names") or _names_of_rows(file, table))
     _check_names(file, table, names)
     in_parquet = table["path"].str.contains(PARQUET_MARK, regex=False).any()
@@ -49,8 +52,8 @@ def _file(root: Path) -> Path:
 
 def _table(file: Path) -> pd.DataFrame:
     try:
-        text = pd.read_csv(file, dtype="string", keep_default_na=False, encoding="utf-8")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        text = pd.read_csv(io.BytesIO(read_file(file)), dtype="string", keep_default_na=False)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(
             f"{file}: cannot be read as a table ({error}). Write it again with Catalog.to_csv."
         ) from error
@@ -72,16 +75,18 @@ def _table(file: Path) -> pd.DataFrame:
 
 def _about(file: Path) -> dict:
     beside = file.with_suffix(".json")
-    if not beside.is_file():
+    if not beside.exists():
         return {}
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+        about = checked(read_json(beside), name=TEXT, root=TEXT, class_names=(list, NoneType))
+        names = about.get("class_names") or []
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"class_names is {shortened(names)}")
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"{beside}: not JSON ({error}). Remove it, and the classes are taken from the rows."
+            f"{beside}: not the JSON of a catalog ({error}). Remove it, and the classes are taken "
+            f"from the rows."
         ) from error
-    if not isinstance(about, dict):
-        raise DataError(f"{beside}: expected an object with name, root and class_names; remove it.")
     return about
 
 

@@ -6,6 +6,9 @@ boxes in anno_train.csv and anno_test.csv), the second torchvision's ImageFolder
 
 from __future__ import annotations
 
+import io
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,13 +18,19 @@ from carlib.data.class_names import canonical_order, stanford_class_names, true_
 from carlib.data.sources import FolderSource
 from carlib.data.table import BOX
 from carlib.errors import DataError
+from carlib.files import read_file
 
 LOOKS_FOR = (
     "a folder per class: train/<class>/*.jpg and test/<class>/*.jpg (also inside "
     "folders such as car_data/car_data/), or <class>/*.jpg"
 )
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# What people and cameras call photos. HEIC cannot be read, but is counted and named with the rest.
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+           ".avif", ".jp2", ".mpo", ".heic", ".heif")  # fmt: skip
+# What lies beside photos and is none.
+BESIDE = (".txt", ".md", ".csv", ".json", ".xml", ".mat", ".html", ".ini", ".db", ".yaml", ".yml")
+NAMED = 5  # kinds of files that a note names
 _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 
 
@@ -53,26 +62,47 @@ def read(root: Path) -> Catalog:
     table = _with_boxes(table, root)
     stanford = class_names == stanford_class_names()
     name = "stanford-cars" if stanford else root.resolve().name
-    return Catalog.from_rows(table, class_names, name, FolderSource(root))
+    catalog = Catalog.from_rows(table, class_names, name, FolderSource(root))
+    return replace(catalog, notes=_unread(root, set(table["path"])))
 
 
 def _base(root: Path) -> Path:
     """The folder that holds the splits or the classes: archives wrap it in folders of their own."""
     base = root
-    for _ in range(3):
-        if (base / "train").is_dir():
-            return base
+    for _ in range(4):
         inside = _folders(base)
+        if any(_is_split(p) for p in inside) or any(_photos(folder) for folder in inside):
+            return base
         if len(inside) != 1:
             break
         base = inside[0]
     return root
 
 
+def _is_split(folder: Path) -> bool:
+    return folder.name.lower() in _SPLITS
+
+
+def _unread(root: Path, paths: set[str]) -> tuple[str, ...]:
+    """A note of the files below a folder that are neither photos nor usual beside them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for folder, inside, files in os.walk(root):
+        inside[:] = sorted(name for name in inside if not name.startswith((".", "__")))
+        for name in sorted(files):
+            path = (Path(folder) / name).relative_to(root)
+            if path.as_posix() not in paths and not name.startswith("."):
+                found.setdefault((path.parts[0], path.suffix.lower()), []).append(path.as_posix())
+    odd = [files for (_, ending), files in found.items() if ending not in BESIDE]
+    if not odd:
+        return ()
+    examples = ", ".join(f"{files[0]} ({len(files)} such)" for files in odd[:NAMED])
+    return (f"{sum(map(len, odd))} files were not read: {examples}",)
+
+
 def _class_folders(base: Path) -> list[tuple[str, str, Path]]:
     """(split, class name, folder), sorted; class names with their slashes put back."""
     tops = _folders(base)
-    splits = [folder for folder in tops if folder.name.lower() in _SPLITS]
+    splits = [folder for folder in tops if _is_split(folder)]
     if not splits:
         return [("train", true_name(folder.name), folder) for folder in tops]
     return [
@@ -100,7 +130,7 @@ def _with_boxes(table: pd.DataFrame, root: Path) -> pd.DataFrame:
     parts = []
     for split in ("train", "test"):
         file = root / f"anno_{split}.csv"
-        if file.is_file():
+        if file.exists():
             parts.append(_boxes(file).assign(split=split))
     if not parts:
         return table
@@ -112,9 +142,12 @@ def _with_boxes(table: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def _boxes(file: Path) -> pd.DataFrame:
     try:
-        boxes = pd.read_csv(file, header=None, names=["file", *BOX, "label"])
+        text = io.BytesIO(read_file(file))
+        boxes = pd.read_csv(text, header=None, names=["file", *BOX, "label"])
+        if boxes.isna().any(axis=None):
+            raise ValueError("a value is missing")
         boxes = boxes.astype(dict.fromkeys(BOX, "Int64")).drop(columns="label")
-    except (ValueError, pd.errors.ParserError) as error:
+    except (OSError, TypeError, ValueError, pd.errors.ParserError) as error:
         raise DataError(
             f"{file}: expected rows of file name, x1, y1, x2, y2, class ({error}). Remove the "
             f"file to go on without boxes."

@@ -12,6 +12,8 @@ Tang, CVPR 2015, and the README of the release.
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +24,7 @@ from carlib.data.readers.pair_list import LEVELS
 from carlib.data.readers.pair_list import read_pairs as read_list
 from carlib.data.sources import FolderSource
 from carlib.errors import DataError
+from carlib.files import read_file
 
 LOOKS_FOR = "CompCars: data/image/ and data/train_test_split/, or sv_data/image/"
 VIEWPOINTS = ("front", "rear", "side", "front-side", "rear-side")
@@ -62,7 +65,7 @@ def read(root: Path, task: str = "") -> Catalog:
     rows = rows.join(_ids(rows["photo"], base))
     if photos.name == "image":
         rows = rows.join(_labels(rows["photo"], base / "label"))
-    if not any((photos / photo).is_file() for photo in rows["photo"]):
+    if not any(os.path.isfile(photos / photo) for photo in rows["photo"]):
         raise DataError(
             f"{photos}: none of the {len(rows)} listed photos is there, not even "
             f"{rows['photo'].iloc[0]}; unpack the photos of CompCars into this folder"
@@ -161,9 +164,11 @@ def _models_apart(photos: list[str]) -> tuple[list[str], list[str]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = read_file(file).decode(errors="replace")
     except FileNotFoundError:
         raise DataError(f"{file}: not there; it belongs to the release of CompCars") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); unpack it again") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -194,11 +199,11 @@ def _labels(photos: pd.Series, folder: Path) -> pd.DataFrame:
 
 def _label(file: Path) -> tuple:
     try:
-        words = [int(word) for word in file.read_text().split()]
+        words = [int(word) for word in read_file(file).split()]
         code, _, x1, y1, x2, y2 = words[:6]
     except FileNotFoundError:
         return (pd.NA,) * 5
-    except ValueError:
+    except (OSError, ValueError):
         raise DataError(
             f"{file}: expected a viewpoint, the number of boxes and x1 y1 x2 y2; unpack it again"
         ) from None
@@ -249,7 +254,7 @@ def _cells(file: Path, key: str) -> list[str]:
     if not file.is_file():
         raise DataError(f"{file}: not there; it belongs to the release of CompCars")
     try:
-        cells = scipy.io.loadmat(file)[key]
+        cells = scipy.io.loadmat(io.BytesIO(read_file(file)))[key]
     except Exception as error:  # scipy raises many kinds for a damaged file
         raise DataError(
             f"{file}: cannot be read ({error or 'it is empty'}); unpack it again"

@@ -6,7 +6,9 @@ catalog counts from 0 and ends one past.
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+import os
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import scipy.io
 from carlib.data.catalog import Catalog
 from carlib.data.sources import FolderSource
 from carlib.errors import DataError
+from carlib.files import read_file
 
 LOOKS_FOR = (
     "Stanford Cars devkit: devkit/cars_meta.mat with cars_train/ and devkit/cars_train_annos.mat "
@@ -92,12 +95,13 @@ def _find_photos(base: Path, split: str) -> Path | None:
 
 def _paths(names: pd.Series, photos: Path, root: Path) -> list[str]:
     """Paths relative to root; at least one photo must be there, or we look in the wrong place."""
-    if not any((photos / name).is_file() for name in names):
+    if not any(os.path.isfile(photos / name) for name in names):  # not `is_file`: it can raise
         raise DataError(
             f"{photos}: none of the {len(names)} listed photos is there, not even {names.iloc[0]}. "
             f"Unpack the photos of Stanford Cars directly into this folder."
         )
-    return [(photos / name).relative_to(root).as_posix() for name in names]
+    folder = PurePosixPath(photos.relative_to(root).as_posix())
+    return [str(folder / name) for name in names]
 
 
 def _read_single_file(root: Path, base: Path) -> Catalog:
@@ -117,7 +121,7 @@ def _read_single_file(root: Path, base: Path) -> Catalog:
 
 def _load(path: Path, key: str) -> np.ndarray:
     try:
-        data = scipy.io.loadmat(path, squeeze_me=True)
+        data = scipy.io.loadmat(io.BytesIO(read_file(path)), squeeze_me=True)
     except Exception as error:  # scipy raises many kinds for a damaged file
         raise DataError(
             f"{path}: cannot be read as a .mat file ({error or 'it is empty'}). Download it again."

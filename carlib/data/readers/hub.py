@@ -20,13 +20,15 @@ from carlib.data.catalog import Catalog
 from carlib.data.class_names import canonical_order, stanford_class_names, true_name
 from carlib.data.sources import ParquetSource
 from carlib.errors import DataError
+from carlib.files import check_regular
 
 LOOKS_FOR = (
     "parquet files of the Hub: data/<split>-00000-of-00001.parquet with the columns image and label"
 )
 
-_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})")
-_SPLITS = {"validation": "val", "valid": "val"}
+MOST_CLASSES = 1_000_000  # more is a damaged label
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-9a-f]+)?")
+_SPLITS = {"train": "train", "test": "test", "val": "val", "validation": "val", "valid": "val"}
 
 
 def detect(root: Path) -> bool:
@@ -55,7 +57,7 @@ def read(root: Path) -> Catalog:
         columns["split"] = _split(file)
         parts.append(columns)
     rows = pd.concat(parts, ignore_index=True)
-    stated = names or _names_of_labels(rows["label"])
+    stated = names or _names_of_labels(files[0], rows["label"])
     class_names = canonical_order(true_name(name) for name in stated)
     rows["label"] = _relabel(files, rows["label"], stated, class_names)
     name = "stanford-cars" if class_names == stanford_class_names() else folder.resolve().name
@@ -65,46 +67,69 @@ def read(root: Path) -> Catalog:
 def _files(root: Path) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix == ".parquet" else []
-    return sorted(root.glob("data/*.parquet")) or sorted(root.glob("*.parquet"))
+    layouts = ("data/*", "*", "*/*", "*/*/*")  # the last two: train/0000, default/train/0000
+    found = (sorted(root.glob(f"{layout}.parquet")) for layout in layouts)
+    return next((files for files in found if files), [])
 
 
 def _split(file: Path) -> str:
     match = _SHARD.fullmatch(file.stem)
-    split = match["split"] if match else file.stem
-    return _SPLITS.get(split, split)
+    split = match["split"] if match else file.parent.name if file.stem.isdigit() else file.stem
+    return _SPLITS.get(split.lower(), split)
 
 
 def _check_shards(files: list[Path]) -> None:
     """A split in parts must be whole: half a download would pass for a small data set."""
-    there = {file.name for file in files}
-    for file in files:
-        if match := _SHARD.fullmatch(file.stem):
-            for number in range(int(match["total"])):
+    there = [(file, match) for file in files if (match := _SHARD.fullmatch(file.stem))]
+    parts = {(match["split"], int(match["number"])) for _, match in there}
+    for file, match in there:
+        for number in range(int(match["total"])):
+            if (match["split"], number) not in parts:
                 part = f"{match['split']}-{number:05d}-of-{match['total']}.parquet"
-                if part not in there:
-                    raise DataError(f"{file.parent / part}: missing. Download it as well.")
+                raise DataError(f"{file.parent / part}: missing. Download it as well.")
 
 
 def _labels(file: Path) -> tuple[pd.DataFrame, tuple[str, ...] | None]:
     """The labels of a file, and its class names where its metadata states them."""
     try:
+        check_regular(file)
         schema = pq.read_schema(file)
         _check_columns(file, schema)
         labels = pq.read_table(file, columns=["label"]).column("label")
+        photos = len(labels) - _without_bytes(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
             f"{file}: cannot be read as parquet ({error}). Download it again."
         ) from error
     if labels.null_count or not len(labels):
         raise DataError(f"{file}: it has no rows, or rows without a label. Download it again.")
-    return pd.DataFrame({"label": labels.to_numpy()}), _stated_names(schema.metadata or {})
+    if not photos:
+        raise DataError(
+            f"{file}: names photos and holds no bytes of them. Fetch it with its images."
+        )
+    names = _stated_names(schema.metadata or {})
+    if names and len(set(names)) < len(names):
+        raise DataError(f"{file}: names a class twice. Correct its metadata, or remove them.")
+    return pd.DataFrame({"label": labels.to_numpy()}), names
+
+
+def _without_bytes(file: Path) -> int:
+    """How many of a file's rows have no photo, as its footer says."""
+    footer, rows = pq.read_metadata(file), 0
+    for group in range(footer.num_row_groups):
+        columns = (footer.row_group(group).column(n) for n in range(footer.num_columns))
+        told = next(column for column in columns if column.path_in_schema == "image.bytes")
+        rows += told.statistics.null_count if told.is_stats_set else 0
+    return rows
 
 
 def _check_columns(file: Path, schema: pa.Schema) -> None:
     image = schema.field("image").type if "image" in schema.names else None
     parts = {field.name for field in image} if pa.types.is_struct(image or pa.null()) else set()
     label = schema.field("label").type if "label" in schema.names else pa.null()
-    if not {"bytes", "path"} <= parts or not pa.types.is_integer(label):
+    whole = {"bytes", "path"} <= parts and pa.types.is_integer(label)
+    encoded = whole and image.field("bytes").type
+    if not whole or not (pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded)):
         held = ", ".join(f"{field.name}: {field.type}" for field in schema)
         raise DataError(
             f"{file}: expected the columns image {{bytes, path}} and label (integer), found "
@@ -116,16 +141,21 @@ def _stated_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...] | None:
     """Class names as the datasets library writes them into the schema."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return tuple(features["label"]["names"])
+        names = features["label"]["names"]
+        told = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return tuple(names) if told else None
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _names_of_labels(labels: pd.Series) -> tuple[str, ...]:
+def _names_of_labels(file: Path, labels: pd.Series) -> tuple[str, ...]:
     """Names for files that state none: exactly 0..195 is Stanford Cars, others stay numbers."""
     if set(labels) == set(range(len(stanford_class_names()))):
         return stanford_class_names()
-    return tuple(f"class {label}" for label in range(max(int(labels.max()), 0) + 1))
+    last = max(int(labels.max()), 0)
+    if last > MOST_CLASSES:
+        raise DataError(f"{file}: has label {last}; no data set has so many classes. Correct it.")
+    return tuple(f"class {label}" for label in range(last + 1))
 
 
 def _relabel(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from carlib.errors import DataError
+from carlib.files import read_file
 
 LEVELS = ("easy", "medium", "hard")  # how hard the pairs of a list are to tell
 COLUMNS = ("a", "b", "same")  # two paths, and whether they are of one class
@@ -15,9 +16,10 @@ COLUMNS = ("a", "b", "same")  # two paths, and whether they are of one class
 def read_pairs(file: Path) -> pd.DataFrame:
     """Read a list in CompCars' format; `DataError` names the file and the line that is none."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from None
+        text = read_file(file).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{file}: cannot be read ({why})") from None
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()

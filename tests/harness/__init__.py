@@ -1,0 +1,1 @@
+"""Bad and edge inputs, made and tried as users try them: see `harness.run`."""
