@@ -86,7 +86,9 @@ def measure(data: str, recipe_name: str, photos: int) -> Record:
                 target = Path(name) / f"{what}-{times}"
                 repeated(plain, target, times, what == "classes")
                 call = [sys.executable, __file__, "--one", str(target), "--recipe", recipe_name]
-                done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
+                done = subprocess.run(
+                    call, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+                )
                 rows.append({"of": what, "times": times} | json.loads(done.stdout.splitlines()[-1]))
                 print(rows[-1], flush=True)
     metrics = {}

@@ -34,7 +34,9 @@ from carlib.experiment.host import command_line
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
+from carlib.runtime import the_device
 from carlib.timing import medians, ratios, taking_turns
+from carlib.training.loaders import as_floats
 
 AIMS = {"store / decode": 10.0, "albumentations / torchvision": 1.5}
 COMPARED = (("store", "decode"), ("albumentations", "torchvision"), ("kornia", "albumentations"))
@@ -62,13 +64,14 @@ def ways_of(store: PhotoStore, positions: np.ndarray, recipe: Recipe) -> dict:
         "albumentations": lambda: pipeline([store.pixels[p] for p in positions], 0),
         "torchvision": torchvision,
     }
-    if torch.cuda.is_available():
-        augment = gpu_pipeline(preset(recipe.augment), recipe.size).cuda()
-        whole = torch.from_numpy(store.pixels[positions]).cuda().permute(0, 3, 1, 2).float() / 255
+    device = the_device()
+    if device.type == "cuda":
+        augment = gpu_pipeline(preset(recipe.augment), recipe.size)
+        whole = as_floats(torch.from_numpy(store.pixels[positions]).to(device))
 
         def kornia():
             for part in whole.split(recipe.batch_size):
-                augment(part)
+                augment(part, 0)
             torch.cuda.synchronize()
 
         ways["kornia"] = kornia

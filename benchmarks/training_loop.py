@@ -17,7 +17,6 @@ carlib / timm at least 1.5.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +34,7 @@ from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
+from carlib.runtime import precision_on
 from carlib.timing import medians, ratios, taking_turns
 from carlib.training.epoch import train_one_epoch
 from carlib.training.optimizer import make_optimizer
@@ -56,8 +56,10 @@ class BareLoop:
         self.model, self.optimizer = model.train(), make_optimizer(recipe, model)
         self.ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
         self.loss = torch.nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        self.autocast = torch.autocast("cuda", torch.bfloat16) if half else contextlib.nullcontext()
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        kind = half.get(precision_on(device, recipe.precision))
+        self.autocast = torch.autocast(device.type, kind, enabled=kind is not None)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=kind is torch.float16)
 
     def epoch(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> int:
         """Train on normalized photos and labels; the number of photos."""
@@ -68,10 +70,12 @@ class BareLoop:
             self.optimizer.zero_grad(set_to_none=True)
             with self.autocast:
                 loss = self.loss(self.model(photos), labels)
-            loss.backward()
+            self.scaler.scale(loss).backward()
             if self.recipe.clip:
+                self.scaler.unscale_(self.optimizer)
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             if self.ema:
                 self.ema.update(self.model)
             seen += len(photos)
@@ -183,6 +187,7 @@ def timm_epochs(recipe: Recipe, catalog: Catalog, device: torch.device, workers:
         mean=(0.5,) * shape[0],
         std=(0.25,) * shape[0],
         num_workers=workers,
+        persistent_workers=workers > 0,  # older releases ask for them always
         device=device,
     )
     loop = BareLoop(recipe, catalog.num_classes, device)

@@ -96,6 +96,8 @@ def writing(path: Path | str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = ["free some space"] if full else []
+        if isinstance(error, PermissionError) and Path(path).is_file():  # on Windows it is in use
+            mend.append("end what has it open")
         mend += [f"set {name} to another folder"] if (name := variable_of(path)) else []
         why = [f"{path}: cannot be written ({error.strerror})", *mend]
         raise RunError("; ".join(why)) from error
@@ -145,7 +147,8 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             about = json.loads((file.metadata() or {}).get("carlib", "null"))
             if not isinstance(about, dict):
                 raise RunError(f"{path}: not written by carlib; give a checkpoint of a carlib run")
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+            # Copied: a file that is mapped could not be written again on Windows.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, about  # noqa: SIM118
     except FileNotFoundError:
         raise RunError(f"{path}: no such checkpoint; train first, or give another path") from None
     except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:

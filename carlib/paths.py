@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from carlib.errors import RunError
+
 
 def source_tree() -> Path | None:
     """The folder of the source that this package lies in, None when it is installed alone."""
@@ -24,7 +26,7 @@ def checkout() -> Path:
 
 def cache_root() -> Path:
     """Folder of everything that can be made again (decoded photos, the showroom)."""
-    return _folder("CARLIB_CACHE", Path.home() / ".cache" / "carlib")
+    return _folder("CARLIB_CACHE", Path("~/.cache/carlib"))
 
 
 def runs_root() -> Path:
@@ -60,4 +62,7 @@ def file_name(*parts: object) -> str:
 
 
 def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ.get(variable) or default).expanduser()
+    try:
+        return Path(os.environ.get(variable) or default).expanduser()
+    except RuntimeError:
+        raise RunError(f"this account has no home folder; name a folder in {variable}") from None

@@ -1,21 +1,86 @@
-"""What a training or a command sets in its process, once, when it begins."""
+"""Which device and precision there are, and what is set in a process when its work begins."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 from typing import TYPE_CHECKING
 
 import cv2
+
+from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
 
 
-def prepare_process(device: torch.device) -> None:
-    """Before photos are computed with: one OpenCV thread, and memory that is kept."""
+def the_device() -> torch.device:
+    """Where networks learn and answer, whoever asks: this process's GPU if CUDA has one, else CPU.
+
+    Apple's MPS is not used: not every operation here exists on it, and none was tried on it.
+    """
+    import torch
+
+    told = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if told or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def precision_on(device: torch.device, wanted: str = "auto") -> str:
+    """The precision that a recipe's means on a device: "no", "fp16" (with its scaler) or "bf16".
+
+    "auto" is what the device computes fastest without emulation: bf16 from compute capability 8.0
+    (A100, L4) on, fp16 on 7.x (V100, T4), none on older GPUs, whose half precision gains nothing,
+    nor on a CPU, whose gain nobody has measured here.
+    """
+    import torch
+
+    if device.type == "cpu":
+        if wanted == "fp16":
+            raise RecipeError("precision is 'fp16', which needs a GPU; use 'auto', 'bf16' or 'no'")
+        return "no" if wanted == "auto" else wanted
+    if wanted != "auto":
+        return wanted
+    major, _ = torch.cuda.get_device_capability(device)
+    if major >= 8 and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if major >= 7 else "no"
+
+
+def as_trained(device: torch.device, wanted: str) -> contextlib.AbstractContextManager:
+    """Around what a network is asked: the precision it was trained in, where a GPU answers.
+
+    Gradients of heat maps would vanish in it: who asks for gradients, asks in full precision.
+    """
+    import torch
+
+    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    kind = kinds.get(scoring_precision(device, wanted))
+    if kind is None or torch.is_grad_enabled():
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, kind)
+
+
+def scoring_precision(device: torch.device, wanted: str) -> str:
+    """In which precision a network answers: as it was trained on a GPU, in full on a CPU."""
+    return "no" if device.type == "cpu" else precision_on(device, wanted)
+
+
+def prepare_process(device: torch.device, one_size: bool | None = None) -> None:
+    """Before photos are computed with: one OpenCV thread, and memory that is kept.
+
+    A training says whether its photos are all of one size: then cuDNN times its kernels once and
+    goes on with the fastest.
+    """
     one_thread_a_photo()
     keep_freed_memory(device)
+    if device.type == "cuda" and one_size is not None:
+        import torch
+
+        torch.backends.cudnn.benchmark = one_size
 
 
 def one_thread_a_photo() -> None:

@@ -46,5 +46,5 @@ def ratios(seconds: Mapping[str, list[float]], ours: str) -> dict[str, list[floa
 
 def memory() -> int:
     """Bytes that this process holds for itself now, without files that it has mapped (Linux)."""
-    resident, shared = Path("/proc/self/statm").read_text().split()[1:3]
+    resident, shared = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1:3]
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -239,5 +239,7 @@ def test_help_needs_no_heavy_import():
     import sys
 
     code = "import sys, carlib.cli; print(sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.strip() == "[]"

@@ -142,7 +142,7 @@ def kept(tmp_path_factory) -> Path:
     points = np.random.default_rng(0).standard_normal((len(catalog), 8)).astype(np.float32)
     Gallery.build(Embeddings(points, catalog.table, "toy")).save(root / "gallery")
     Record(kind="toy", name="record", data={}, metrics={"accuracy": 0.5}).write(root)
-    (root / "recipe.json").write_text(begun.recipe.to_json())
+    (root / "recipe.json").write_text(begun.recipe.to_json(), encoding="utf-8")
     shape(2, 1).save(root / "photo.jpg")
     return root
 
@@ -153,7 +153,9 @@ READ = {
     "gallery/*.faiss": lambda path: Gallery.load(path.parent),
     "gallery/*.parquet": lambda path: Gallery.load(path.parent),
     "record.json": read_record,
-    "recipe.json": lambda path: recipe_from_json(path.read_text(errors="replace")),
+    "recipe.json": lambda path: recipe_from_json(
+        path.read_text(errors="replace", encoding="utf-8")
+    ),
     "photo.jpg": open_photo,
 }
 

@@ -74,11 +74,11 @@ def test_a_card_that_says_something_else_is_found(tmp_path, changed: bool) -> No
     root = tmp_path / "repository"
     shutil.copytree(ROOT / "report", root / "report")
     marks = "".join(f"<!-- {m}:begin -->\n<!-- {m}:end -->\n" for m in ("results", "notebooks"))
-    (root / "README.md").write_text(marks)
+    (root / "README.md").write_text(marks, encoding="utf-8")
     published().write(root / "data" / "results")
     assert root / CARD in report.build_report(root)
     if changed:
-        text = (root / CARD).read_text()
-        (root / CARD).write_text(text.replace("7,654,321", "7,654,320"))
+        text = (root / CARD).read_text(encoding="utf-8")
+        (root / CARD).write_text(text.replace("7,654,321", "7,654,320"), encoding="utf-8")
     found = report.check_report(root)
     assert any("7,654,320" in line for line in found) == changed

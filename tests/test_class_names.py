@@ -17,7 +17,11 @@ from carlib.data.class_names import (
     true_name,
 )
 
-with resources.files("carlib").joinpath("data", "stanford_cars_classes.csv").open() as file:
+with (
+    resources.files("carlib")
+    .joinpath("data", "stanford_cars_classes.csv")
+    .open(encoding="utf-8") as file
+):
     TABLE = list(csv.DictReader(file))  # checked by hand against the devkit
 
 NO_BODY = {

@@ -26,7 +26,9 @@ CARLIB = [sys.executable, "-c", "from carlib.cli import main; main()"]
 
 
 def call(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([*CARLIB, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run(
+        [*CARLIB, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +54,15 @@ def test_help_needs_nothing_large() -> None:
     """Half a second where nothing else runs; benchmarks/startup.py records it."""
     assert call("--help").returncode == 0
     code = "import sys, carlib.cli; print(sorted({'torch', 'pandas', 'gradio'} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8"
+    )
     assert loaded.stdout.strip() == "[]"
 
 
 def test_predict_names_cars_and_tells_bad_files(network, tmp_path) -> None:
     good, bad = photo(tmp_path, "disc.png", 2), tmp_path / "notes.jpg"
-    bad.write_text("no photo")
+    bad.write_text("no photo", encoding="utf-8")
     done = call("predict", good, bad, "--model", network, "--json")
     assert done.returncode == 2 and "notes.jpg: not an image file" in done.stderr
     assert "Traceback" not in done.stderr
@@ -118,8 +122,8 @@ def test_a_folder_with_the_test_split_alone_is_scored_and_noted(tmp_path) -> Non
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout[done.stdout.index("{") :])
     assert 0 <= found["metrics"]["accuracy"] <= 1
-    assert json.loads(Path(found["record"]).read_text())["data"]["photos"] == 6
-    ledger = (results_root() / "test_ledger.jsonl").read_text().splitlines()
+    assert json.loads(Path(found["record"]).read_text(encoding="utf-8"))["data"]["photos"] == 6
+    ledger = (results_root() / "test_ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(ledger) == 1 and json.loads(ledger[0])["checkpoint"] == checkpoint.hash
 
 

@@ -52,7 +52,7 @@ def test_boxes_count_from_zero_and_end_one_past(whole) -> None:
     cat = open_catalog(whole / "data")  # the folder inside does as well
     row = cat.table.iloc[0]
     label = (whole / "data" / "label" / Path(row["path"]).relative_to("image")).with_suffix(".txt")
-    x1, y1, x2, y2 = map(int, label.read_text().split()[2:])
+    x1, y1, x2, y2 = map(int, label.read_text(encoding="utf-8").split()[2:])
     assert row[["x1", "y1", "x2", "y2"]].to_list() == [x1 - 1, y1 - 1, x2, y2]
     assert cat.source.read(row["path"])[:2] == b"\xff\xd8"
 
@@ -145,23 +145,23 @@ def test_what_is_damaged_is_named(tree, file, text, said) -> None:
     path = tree / "data" / file
     path.unlink()
     if text is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=said):
         open_catalog(tree)
 
 
 def test_a_label_file_that_is_none_is_named(tree) -> None:
     label = next((tree / "data" / "label").rglob("*.txt"))
-    label.write_text("-1\n1\n3 four\n")
+    label.write_text("-1\n1\n3 four\n", encoding="utf-8")
     with pytest.raises(DataError, match=label.name):
         open_catalog(tree)
 
 
 def test_empty_lists_leave_a_split_out_or_say_so(tree) -> None:
     lists = tree / "data" / "train_test_split" / "classification"
-    (lists / "test.txt").write_text("")
+    (lists / "test.txt").write_text("", encoding="utf-8")
     assert set(open_catalog(tree).split_sizes) == {"train"}
-    (lists / "train.txt").write_text("\n")
+    (lists / "train.txt").write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="lists of classification are empty"):
         open_catalog(tree)
 
@@ -259,10 +259,10 @@ def test_where_no_list_can_be_made_the_reason_is_told() -> None:
 
 def test_lists_are_read_line_by_line(tmp_path) -> None:
     file = tmp_path / "pairs.txt"
-    file.write_text("a.jpg b.jpg 1\n\na.jpg c.jpg 0\n")
+    file.write_text("a.jpg b.jpg 1\n\na.jpg c.jpg 0\n", encoding="utf-8")
     pairs = pd.DataFrame({"a": ["a.jpg"] * 2, "b": ["b.jpg", "c.jpg"], "same": [True, False]})
     assert read_pairs(file).equals(pairs)
-    file.write_text("a.jpg b.jpg 1\na.jpg b.jpg yes\n")
+    file.write_text("a.jpg b.jpg 1\na.jpg b.jpg yes\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"pairs.txt, line 2: expected two photos and 0 or 1"):
         read_pairs(file)
     with pytest.raises(DataError, match="cannot be read"):

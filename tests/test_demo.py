@@ -56,7 +56,7 @@ def test_an_unknown_car_is_said_to_be_one(demo, tmp_path, monkeypatch) -> None:
 
 def test_bad_uploads_are_told_by_their_own_name(demo, tmp_path) -> None:
     text = tmp_path / "notes.jpg"
-    text.write_text("no photo")
+    text.write_text("no photo", encoding="utf-8")
     with pytest.raises(PhotoError, match=r"^notes\.jpg: not an image file"):
         demo.identify(str(text))
     with pytest.raises(CarlibError, match="Give a photo first"):
@@ -153,7 +153,7 @@ def test_bad_files_are_told_in_words(page, tmp_path, name: str, message: str) ->
     if name == "bomb.png":
         Image.new("1", (12_000, 12_000)).save(path)
     else:
-        path.write_text("no photo at all")
+        path.write_text("no photo at all", encoding="utf-8")
     ask(page, str(path))
     page.get_by_text(f"{name}: {message}").first.wait_for()
 

@@ -243,7 +243,7 @@ def test_only_the_test_split_is_noted_in_the_ledger(trained):
     assert not ledger.exists()
     evaluate(checkpoint, catalog, "test")
     evaluate(checkpoint, catalog, "test")
-    entries = [json.loads(line) for line in ledger.read_text().splitlines()]
+    entries = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
     assert len(entries) == 2 and entries[0]["checkpoint"] == checkpoint.hash
     assert entries[0]["split_hash"] == catalog.split_hash("test")
 

@@ -195,7 +195,7 @@ def test_another_checkpoint_or_a_damaged_file_is_refused(tmp_path) -> None:
     with pytest.raises(RunError, match="build the gallery first"):
         Gallery.load(tmp_path / "nowhere")
     cut = shutil.copytree(folder, tmp_path / "cut")
-    index = cut / json.loads((cut / "gallery.json").read_text())["index"]
+    index = cut / json.loads((cut / "gallery.json").read_text(encoding="utf-8"))["index"]
     index.write_bytes(index.read_bytes()[:1000])
     with pytest.raises(RunError, match="damaged gallery"):
         Gallery.load(cut)

@@ -192,7 +192,7 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path) -> None:
 def test_a_damaged_memory_is_forgotten(toys, settled, content) -> None:
     first = toys.digests
     (memory,) = (digests.cache_root() / "digests").glob("*.json")
-    memory.write_text(content)
+    memory.write_text(content, encoding="utf-8")
     assert (toys.digests == first).all()
 
 
@@ -287,7 +287,7 @@ def test_a_run_from_before_photos_counted_is_refused_in_words_and_loads(toys, tm
     recipe = toy_recipe(epochs=1)
     _, done = load_or_train(recipe, toys, tmp_path / "old", progress=False)
     about = {"catalog": toys.name, "fingerprint": toys._rows_digest}  # as it was written then
-    (done.folder / "data.json").write_text(json.dumps(about))
+    (done.folder / "data.json").write_text(json.dumps(about), encoding="utf-8")
     with pytest.raises(RunError, match="did not look at their bytes"):
         Run.of(recipe, toys, done.folder)
     assert Checkpoint.load(done.folder).recipe == recipe
@@ -449,7 +449,9 @@ from pathlib import Path
 from carlib.experiment.record import load_records
 print(len(load_records(Path({folder!r}))), "torch" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, encoding="utf-8"
+    )
     count, torch = done.stdout.split()
     assert int(count) > 50 and torch == "False", done.stderr
 
@@ -511,8 +513,8 @@ def test_a_catalog_says_what_it_has(toys, tmp_path) -> None:
 @pytest.mark.parametrize("extras", [[], {"publishable": "yes"}, {"unknown": True}, 3])
 def test_wrong_extras_are_named(toys, tmp_path, extras) -> None:
     file = toys.to_csv(tmp_path / "toys.csv")
-    about = json.loads(file.with_suffix(".json").read_text())
-    file.with_suffix(".json").write_text(json.dumps(about | {"extras": extras}))
+    about = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    file.with_suffix(".json").write_text(json.dumps(about | {"extras": extras}), encoding="utf-8")
     with pytest.raises(DataError, match="extras"):
         open_catalog(file)
 

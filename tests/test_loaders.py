@@ -27,7 +27,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def page_faults(keep: bool) -> int:
     """Pages asked from the kernel while twenty tensors of 64 MiB come and go."""
     command = [sys.executable, "-c", FAULTS.format(keep=keep)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return int(
+        subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    )
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from toys import by_class
 
 from carlib import notebook
 from carlib.data.catalog import Extras
+from carlib.data.opening import open_catalog
 from carlib.errors import CarlibError
+from carlib.experiment.cost import DEVICES, seconds_on, training_flops, within
 from carlib.experiment.registry import get_recipe
 from carlib.paths import runs_root
 from carlib.report.tables import QUESTIONS
@@ -38,12 +44,61 @@ def test_setup_opens_the_data_and_says_what_runs_where(here, capsys) -> None:
         assert word in said
 
 
-def test_recipes_are_quick_without_a_gpu_and_whole_with_one(here) -> None:
+def test_recipes_are_as_long_as_the_profile_has_time_for(here) -> None:
     small = here.recipe("s1", {"epochs": 2}, lr=0.5)
     assert (small.name, small.epochs, small.lr) == ("s1_quick+epochs=2,lr=0.5", 2, 0.5)
     assert small.seed == 3 and here.recipe("s1").name == "s1_quick"
-    whole = replace(here, device="cuda").recipe("s1", {"epochs": 2}, lr=0.5)
+    whole = replace(here, profile="whole").recipe("s1", {"epochs": 2}, lr=0.5)
     assert whole == get_recipe("s1", seed=3).variant(lr=0.5) and whole.name == "s1+lr=0.5"
+    tiny = replace(here, profile="tiny").recipe("s1", {"epochs": 9})
+    assert (tiny.epochs, tiny.size) == (2, 32)
+    staged = replace(here, profile="tiny").recipe("lite0", plan="head:6:1 all:6:0.1")
+    assert staged.plan == "head:1:1 all:1:0.1"
+
+
+def test_an_hour_of_a_gpu_bounds_every_training(here) -> None:
+    hour = replace(here, profile="hour")
+    assert hour.recipe("lite0").epochs == get_recipe("lite0").epochs  # two minutes by estimate
+    long = within(get_recipe("scratch_best"), 60, 7330, 196)
+    assert 1 <= long.epochs < get_recipe("scratch_best").epochs and "+epochs=" in long.name
+    assert seconds_on(DEVICES["T4"], training_flops(long, 7330, 196)) <= 60
+    hour.recipe("scratch_best")
+    assert 0 < hour.seconds_on("L4") < hour.seconds_on("T4") <= 2 * 60 * notebook.MINUTES
+
+
+def test_profiles_come_from_the_environment_and_are_checked(here, monkeypatch) -> None:
+    monkeypatch.setenv("CARLIB_PROFILE", "tiny")
+    assert notebook.setup().profile == "tiny" and notebook.setup(profile="whole").full
+    with pytest.raises(CarlibError, match="'huge'; known: tiny, quick, hour, whole"):
+        notebook.setup(profile="huge")
+
+
+def test_photos_on_a_gpu_get_an_hour_and_drawn_cars_do_not(here, monkeypatch) -> None:
+    drawn = replace(here.catalog, extras=Extras(publishable=True))
+    monkeypatch.setattr(notebook, "the_device", lambda: torch.device("cuda"))
+    assert notebook.setup().profile == "hour"
+    monkeypatch.setattr(notebook, "open_catalog", lambda _: drawn)
+    assert notebook.setup().profile == "quick"
+
+
+def test_stanford_cars_are_fetched_when_asked_for_by_name(here, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(
+        "carlib.data.download.fetch", lambda name, folder: open_catalog(by_class(folder / name))
+    )
+    assert len(notebook.setup(data="stanford-cars").catalog) == 96
+
+
+def test_runs_are_kept_on_drive_where_there_is_one(here, monkeypatch, capsys) -> None:
+    notebook.setup(drive=True)
+    assert "no Colab here" in capsys.readouterr().out
+    mounted = []
+    colab = types.ModuleType("google.colab")
+    colab.drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setenv("CARLIB_RUNS", "anywhere")
+    notebook.setup(drive=True)
+    assert mounted == ["/content/drive"] and "drive/MyDrive" in os.environ["CARLIB_RUNS"]
 
 
 def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:

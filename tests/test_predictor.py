@@ -76,7 +76,7 @@ def test_of_an_animation_the_first_picture_is_taken(tmp_path) -> None:
 
 def test_what_is_no_photo_is_named(tmp_path) -> None:
     text = tmp_path / "notes.jpg"
-    text.write_text("I am no photo")
+    text.write_text("I am no photo", encoding="utf-8")
     with pytest.raises(PhotoError, match=r"notes\.jpg: not an image file"):
         open_photo(text)
     with pytest.raises(PhotoError, match=r"gone\.jpg: cannot be read \(No such file"):

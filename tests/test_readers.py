@@ -218,14 +218,14 @@ def test_any_image_folder(tmp_path):
 def test_by_class_boxes_of_kaggle(tmp_path):
     trees.class_folders(tmp_path / "car_data" / "car_data" / "train")
     file = tmp_path / "anno_train.csv"
-    file.write_text("00001.jpg,3,5,90,70,1\n00002.jpg,1,1,96,72,2\n")
+    file.write_text("00001.jpg,3,5,90,70,1\n00002.jpg,1,1,96,72,2\n", encoding="utf-8")
     cat = open_catalog(tmp_path)
     boxes = cat.table.set_index(cat.table["path"].str[-9:])[["x1", "y1", "x2", "y2"]]
     assert boxes.loc["00001.jpg"].to_list() == [2, 4, 90, 70]
     assert boxes.loc["00003.jpg"].isna().all()
-    file.write_text("00001.jpg,3,5,90,wide,1\n")
+    file.write_text("00001.jpg,3,5,90,wide,1\n", encoding="utf-8")
     refused(tmp_path, "anno_train.csv", "expected rows of")
-    file.write_text("00001.jpg,3,5,90,70,1\n" * 2)
+    file.write_text("00001.jpg,3,5,90,70,1\n" * 2, encoding="utf-8")
     refused(tmp_path, "anno_train.csv", "two boxes")
 
 
@@ -333,14 +333,14 @@ def test_csv_rows_that_cannot_be(tmp_path, change, parts):
 def test_csv_damaged(tmp_path):
     file = open_catalog(trees.devkit(tmp_path)).to_csv(tmp_path / "catalog.csv")
     beside = file.with_suffix(".json")
-    beside.write_text("{")
+    beside.write_text("{", encoding="utf-8")
     refused(tmp_path, str(beside), "not the JSON of a catalog")
-    beside.write_text("[]")
+    beside.write_text("[]", encoding="utf-8")
     refused(tmp_path, str(beside), "no JSON object")
     beside.unlink()
     pd.read_csv(file).query("label != 1").to_csv(file, index=False)
     refused(tmp_path, str(file), "one name for each of 0, 1, 2")
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     refused(tmp_path, str(file), "cannot be read as a table")
 
 
@@ -349,7 +349,7 @@ def test_csv_of_a_parquet_catalog(tmp_path):
     cat = open_catalog(tmp_path)
     back = open_catalog(cat.to_csv(tmp_path / "lists" / "all.csv"))
     assert back == cat and back.source.read(back.table["path"][2]) == trees.photo(2)
-    assert json.loads((tmp_path / "lists" / "all.json").read_text())["root"] == ".."
+    assert json.loads((tmp_path / "lists" / "all.json").read_text(encoding="utf-8"))["root"] == ".."
 
 
 # Nothing that we know
@@ -358,7 +358,7 @@ def test_csv_of_a_parquet_catalog(tmp_path):
 def test_missing_and_unknown_folders_say_what_was_looked_for(tmp_path):
     refused(tmp_path / "nowhere", "no such file or folder", "showroom")
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "a.txt").write_text("a")
+    (tmp_path / "docs" / "a.txt").write_text("a", encoding="utf-8")
     refused(tmp_path, "It holds: docs", "cars_meta.mat", "catalog.csv", "parquet", "<class>/*.jpg")
     refused(tmp_path / "docs" / "a.txt", "one file")
 

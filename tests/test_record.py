@@ -41,7 +41,7 @@ def test_results_go_where_the_environment_says(private_folders):
 
 def test_numbers_keep_six_digits_and_stay_json(tmp_path):
     metrics = {"a": np.float64(1 / 3), "b": 1234567.8, "c": [np.float32(0.1), 2], "d": np.int64(3)}
-    text = record(metrics=metrics).write(tmp_path).read_text()
+    text = record(metrics=metrics).write(tmp_path).read_text(encoding="utf-8")
     assert json.loads(text)["metrics"] == {"a": 0.333333, "b": 1234570, "c": [0.1, 2], "d": 3}
 
 
@@ -53,7 +53,7 @@ def test_a_number_that_json_does_not_know_is_refused(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"kind": "x"}', '{"surprise": 1}', "{"])
 def test_a_file_that_is_no_record_is_named(tmp_path, text):
-    (tmp_path / "odd.json").write_text(text)
+    (tmp_path / "odd.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"odd\.json: not a record"):
         load_records(tmp_path)
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_record_is_named(tmp_path, text):
 def test_the_ledger_only_grows(tmp_path):
     for number in range(3):
         path = append_to_ledger({"checkpoint": f"c{number}"}, tmp_path)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["checkpoint"] for line in lines] == ["c0", "c1", "c2"]
 
 
@@ -83,7 +83,7 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(RunError, match="No space left"):
         patch.setattr("carlib.files.os.fsync", full)
         write_atomically(path, "new")
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    assert path.read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_command_is_kept_without_this_machines_folders(monkeypatch):

@@ -40,7 +40,7 @@ def repository(tmp_path: Path) -> Path:
     """A repository with the report's text, one evaluation and one audit."""
     root = tmp_path / "repository"
     shutil.copytree(ROOT / "report", root / "report")
-    (root / "README.md").write_text(README)
+    (root / "README.md").write_text(README, encoding="utf-8")
     for record in (fake_record(), fake_audit()):
         record.write(root / "data" / "results")
     return root
@@ -52,9 +52,9 @@ def text_of(pdf: Path) -> str:
 
 def change(root: Path, name: str, old: str, new: str) -> None:
     path = root / "data" / "results" / f"{name}.json"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def test_report_says_what_the_records_say(repository: Path) -> None:
@@ -64,7 +64,7 @@ def test_report_says_what_the_records_say(repository: Path) -> None:
     text = text_of(repository / "report.pdf")
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
         assert number in text
-    readme = (repository / "README.md").read_text()
+    readme = (repository / "README.md").read_text(encoding="utf-8")
     assert "| 0.123 (0.100–0.150) | 0.345 | 0.111 | 13 min, 2 CPU cores |" in readme
     assert readme.endswith("<!-- results:end -->\nafter\n")
     assert report.check_report(repository) == []
@@ -75,7 +75,7 @@ def test_what_was_not_run_says_so_with_its_command(repository: Path) -> None:
     text = text_of(repository / "report.pdf")
     assert "not run: carlib train scratch_best --data PATH --seeds 3" in text
     assert "not run: carlib train s1 --quick --data PATH" in text
-    readme = (repository / "README.md").read_text()
+    readme = (repository / "README.md").read_text(encoding="utf-8")
     assert (
         "| `scratch_cpu` | ours on two CPU cores | `carlib train scratch_cpu --data PATH` |"
         in readme
@@ -258,7 +258,9 @@ def test_one_changed_digit_is_found_and_named(
 def test_a_figure_drawn_by_hand_is_found(repository: Path) -> None:
     report.build_report(repository)
     curves = repository / "figures" / "curves.svg"
-    curves.write_text(curves.read_text().replace("0072b2", "ff0000"))
+    curves.write_text(
+        curves.read_text(encoding="utf-8").replace("0072b2", "ff0000"), encoding="utf-8"
+    )
     assert report.check_report(repository) == [
         "figures/curves.svg: not what the records give",
         "report.pdf: same words, but figures or layout differ",
@@ -295,7 +297,7 @@ def test_same_records_same_bytes(repository: Path, tmp_path: Path) -> None:
 def test_seeds_are_averaged(repository: Path) -> None:
     fake_record(seed=1, accuracy=0.323).write(repository / "data" / "results")
     report.build_report(repository)
-    assert "0.223 (0.100–0.150)" in (repository / "README.md").read_text()
+    assert "0.223 (0.100–0.150)" in (repository / "README.md").read_text(encoding="utf-8")
     text = text_of(repository / "report.pdf")
     assert "0.223" in text and "2 seeds, 0.123–0.323" in text
 
@@ -309,13 +311,13 @@ def test_records_of_other_data_or_splits_stay_out(repository: Path) -> None:
 
 
 def test_readme_without_marks_is_refused(repository: Path) -> None:
-    (repository / "README.md").write_text("nothing\n")
+    (repository / "README.md").write_text("nothing\n", encoding="utf-8")
     with pytest.raises(RunError, match="results:begin"):
         report.build_report(repository)
 
 
 def test_a_fault_in_the_text_is_named(repository: Path) -> None:
-    (repository / "report" / "report.typ").write_text("#no-such-thing")
+    (repository / "report" / "report.typ").write_text("#no-such-thing", encoding="utf-8")
     with pytest.raises(RunError, match="no-such-thing"):
         report.build_report(repository)
 
@@ -333,19 +335,19 @@ def test_command_tells_stale_from_fresh(repository: Path, monkeypatch: pytest.Mo
 
 def test_no_number_is_typed_into_the_report() -> None:
     """Scores look like 0.123 or .123; in the text there is none, in studies.json there are."""
-    text = "\n".join(path.read_text() for path in (ROOT / "report").glob("*.typ"))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "report").glob("*.typ"))
     lines = [
         line for line in text.splitlines() if not re.search(r"size|leading|stroke|above|v\(", line)
     ]
     assert not re.findall(r"(?<![\w#])0?\.\d{2,}", "\n".join(lines))
-    studies = json.loads((ROOT / "report" / "studies.json").read_text())["studies"]
+    studies = json.loads((ROOT / "report" / "studies.json").read_text(encoding="utf-8"))["studies"]
     assert {study["id"] for study in studies} == {"S0", "S1", "S2", "S3", "S4"}
 
 
 def test_badges_point_to_their_own_notebooks() -> None:
-    where = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]
+    where = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["carlib"]
     slug = where["repository"].removeprefix("https://github.com/")
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"\]\((notebooks/[^)]+)\) \|.*\((https://colab[^)]+)\) \|", readme)
     assert [name for name, _ in rows] == [
         f"notebooks/{p.name}" for p in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

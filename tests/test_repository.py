@@ -33,7 +33,7 @@ FLOORS = (  # of carlib, from the ground up
 CORE = {"data", "models", "experiment", "evaluation", "training"}  # what notebooks teach with
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 LARGEST = 13_000_000  # bytes
-MAGICS = {"%cd", "%pip", "!git"}  # what the set-up cell may call
+MAGICS = {"%cd", "%pip", "!test"}  # what the set-up cell may call
 LONGEST_CELL = 30  # lines
 LONGEST_FILE = 400
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -43,7 +43,9 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 @functools.cache
 def tracked() -> list[Path]:
     """Files that git knows; the test is skipped outside a checkout."""
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+    )
     if done.returncode:
         pytest.skip("no git checkout")
     return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
@@ -54,7 +56,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted((ROOT / "carlib").rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        yield name, ast.parse(path.read_text(), str(path))
+        yield name, ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -128,7 +130,7 @@ def test_the_renderer_knows_nothing_of_carlib() -> None:
 
 def test_files_can_be_read_in_one_go() -> None:
     for path in sorted((ROOT / "carlib").rglob("*.py")):
-        assert path.read_text().count("\n") <= LONGEST_FILE, path
+        assert path.read_text(encoding="utf-8").count("\n") <= LONGEST_FILE, path
 
 
 def test_every_public_function_has_a_docstring() -> None:
@@ -151,13 +153,13 @@ def canonical(requirement: str) -> str:
 
 @functools.cache
 def declared() -> set[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [project["dependencies"], *project["optional-dependencies"].values()]
     return {canonical(requirement) for part in wanted for requirement in part}
 
 
 def test_every_dependency_is_pinned_exactly() -> None:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
     assert declared() <= {canonical(line) for line in pins}
@@ -165,12 +167,15 @@ def test_every_dependency_is_pinned_exactly() -> None:
 
 def test_every_import_is_declared() -> None:
     owners = importlib.metadata.packages_distributions()
-    scripts = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*")]
-    ours = {"carlib", *(path.stem for path in scripts)}
+    folders = ("tests", "benchmarks", "tools")
+    scripts = [path for folder in folders for path in (ROOT / folder).glob("*")]
+    ours = {"carlib", *(path.stem for path in scripts), "google"}  # the last is on Colab alone
     missing = set()
     for folder in ("carlib", "tests", "tools", "benchmarks", "notebooks"):
         for path in (ROOT / folder).rglob("*.py"):
-            names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+            names = {
+                name.split(".")[0] for name in imports(ast.parse(path.read_text(encoding="utf-8")))
+            }
             for name in names - sys.stdlib_module_names - ours:
                 if not declared() & {canonical(owner) for owner in owners.get(name, ())}:
                     missing.add(f"{path.relative_to(ROOT)}: {name}")
@@ -183,7 +188,11 @@ def test_the_colab_line_leaves_torch_and_numpy_alone() -> None:
         pytest.skip("needs pip and setuptools")
     command = "-m pip install --dry-run --no-build-isolation --quiet --no-input --report - ."
     done = subprocess.run(
-        [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *command.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     brought = {item["metadata"]["name"].lower() for item in json.loads(done.stdout)["install"]}
@@ -247,14 +256,16 @@ def test_a_changed_digit_in_a_record_is_found_in_the_notebook(
 ) -> None:
     shutil.copytree(ROOT / "data" / "results", tmp_path / "changed")
     record = next((tmp_path / "changed").glob("knn-*.json"))
-    values = json.loads(record.read_text())
+    values = json.loads(record.read_text(encoding="utf-8"))
     values["metrics"]["accuracy"] -= 0.1
-    record.write_text(json.dumps(values))
+    record.write_text(json.dumps(values), encoding="utf-8")
     monkeypatch.setenv("CARLIB_RESULTS", str(tmp_path / "changed"))
     assert notebooks_tool().main("check") == 1
     assert "04_retrieval.ipynb: badge, set-up cell, costs or a table" in capsys.readouterr().out
 
 
 def test_the_citation_names_this_repository() -> None:
-    where = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]["repository"]
-    assert f"repository-code: {where}\n" in (ROOT / "CITATION.cff").read_text()
+    where = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["carlib"][
+        "repository"
+    ]
+    assert f"repository-code: {where}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -176,7 +176,9 @@ def wrong_together(records: list[Record]) -> Iterator[str]:
 
 def wrong_ledger(folder: Path) -> Iterator[str]:
     path = folder / "test_ledger.jsonl"
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8").splitlines() if path.exists() else [], 1
+    ):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
@@ -245,7 +247,9 @@ def other(kind: str, extra: dict | None = None, **metrics: object) -> Record:
 def test_good_records_pass(tmp_path):
     for record in (GOOD, changed(), *OTHERS.values()):
         record.write(tmp_path)
-    (tmp_path / "test_ledger.jsonl").write_text('{"checkpoint": "c", "split_hash": "h"}\n')
+    (tmp_path / "test_ledger.jsonl").write_text(
+        '{"checkpoint": "c", "split_hash": "h"}\n', encoding="utf-8"
+    )
     assert problems(tmp_path) == []
 
 
@@ -291,13 +295,13 @@ def test_a_wrong_record_is_caught(tmp_path, bad, message):
 def test_a_renamed_a_broken_and_a_foreign_file_are_caught(tmp_path):
     GOOD.write(tmp_path).rename(tmp_path / "better.json")
     assert problems(tmp_path) == ["good: the file has another name"]
-    (tmp_path / "x.json").write_text("{")
+    (tmp_path / "x.json").write_text("{", encoding="utf-8")
     assert "x.json: not a record" in problems(tmp_path)[0]
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"checkpoint": "c"}'])
 def test_a_wrong_ledger_is_caught(tmp_path, line):
     (tmp_path / "test_ledger.jsonl").write_text(
-        '{"checkpoint": "c", "split_hash": "h"}\n' + line + "\n"
+        '{"checkpoint": "c", "split_hash": "h"}\n' + line + "\n", encoding="utf-8"
     )
     assert "line 2" in problems(tmp_path)[0]

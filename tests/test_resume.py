@@ -185,7 +185,7 @@ def long_session(root: str, cache: str, folder: str, limit: int = 0) -> None:
     try:
         train(long_recipe(), toy_catalog(Path(root)), folder, progress=False, workers=0)
     except RunError as error:
-        Path(folder).with_suffix(".error").write_text(str(error))
+        Path(folder).with_suffix(".error").write_text(str(error), encoding="utf-8")
         raise SystemExit(3) from None
 
 
@@ -252,7 +252,7 @@ def test_a_disk_that_takes_no_more_costs_nothing_that_was_written(
     process.start()
     process.join(1800)
     assert process.exitcode == 3
-    assert "cannot be written" in folder.with_suffix(".error").read_text()
+    assert "cannot be written" in folder.with_suffix(".error").read_text(encoding="utf-8")
     assert not list(folder.glob("*.tmp")) and not list(folder.glob("*.safetensors"))
     os.environ["CARLIB_CACHE"] = str(long_run)
     train(long_recipe(), toy_catalog(toy_root), folder, progress=False, workers=0)

@@ -310,7 +310,7 @@ def test_compcars_tree_is_whole(tmp_path):
     assert "unknown" in years
     assert {len(year) for year in years - {"unknown"}} == {4}
     for label in labels:
-        code, count, box = (root / "label" / label).read_text().splitlines()
+        code, count, box = (root / "label" / label).read_text(encoding="utf-8").splitlines()
         assert int(code) in (-1, 1, 2, 3, 4, 5)
         assert count == "1"
         width, height = Image.open(root / "image" / label.with_suffix(".jpg")).size
@@ -321,7 +321,7 @@ def test_compcars_tree_is_whole(tmp_path):
     assert names["make_names"].shape == (8, 1)
     assert names["model_names"].shape == (24, 1)
     types = scipy.io.loadmat(root / "misc" / "car_type.mat")["types"]
-    attributes = (root / "misc" / "attributes.txt").read_text().splitlines()
+    attributes = (root / "misc" / "attributes.txt").read_text(encoding="utf-8").splitlines()
     assert attributes[0].split()[0] == "model_id"
     assert len(attributes) == 25
     assert all(1 <= int(line.split()[-1]) <= types.size == 12 for line in attributes[1:])
@@ -330,16 +330,25 @@ def test_compcars_tree_is_whole(tmp_path):
 
 def check_lists(folder: Path, images: set[Path]) -> None:
     train, test = (
-        [Path(line) for line in (folder / "classification" / f"{split}.txt").read_text().split()]
+        [
+            Path(line)
+            for line in (folder / "classification" / f"{split}.txt")
+            .read_text(encoding="utf-8")
+            .split()
+        ]
         for split in ("train", "test")
     )
     assert set(train) | set(test) == images
     assert not set(train) & set(test)
     verification = folder / "verification"
-    train_list = (verification / "verification_train.txt").read_text().split()
+    train_list = (verification / "verification_train.txt").read_text(encoding="utf-8").split()
     seen = {Path(line).parts[1] for line in train_list}
     for level in ("easy", "medium", "hard"):
-        lines = (verification / f"verification_pairs_{level}.txt").read_text().splitlines()
+        lines = (
+            (verification / f"verification_pairs_{level}.txt")
+            .read_text(encoding="utf-8")
+            .splitlines()
+        )
         pairs = [(Path(a), Path(b), same) for a, b, same in map(str.split, lines)]
         assert Counter(same for *_, same in pairs) == {"0": len(pairs) // 2, "1": len(pairs) // 2}
         for a, b, same in pairs:

@@ -218,7 +218,7 @@ def cut(path: Path) -> None:
 
 
 def wrong_json(path: Path) -> None:
-    path.write_text(json.dumps([1, 2, 3]))
+    path.write_text(json.dumps([1, 2, 3]), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

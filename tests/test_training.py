@@ -99,7 +99,7 @@ def test_an_auxiliary_classifier_weighs_less(toys, monkeypatch):
     recipe = toy_recipe()
     parts = building.make_parts(recipe, toys, building.make_accelerator(recipe))
     photos, targets = torch.rand(8, 3, 4, 4), torch.arange(8) % 4
-    totals = epoch.gradients(parts, photos, targets)
+    totals = epoch.gradients(parts, photos, targets, 8)
     logits = parts.network(photos)
     losses = [parts.loss(part, targets).item() for part in logits]
     assert totals[0].item() / 8 == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-5)
@@ -321,7 +321,7 @@ def test_metrics_are_written_as_csv_and_for_tensorboard(toys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train(toy_recipe(epochs=3, eval_every=2), toys)
-    with (run.folder / "metrics.csv").open() as file:
+    with (run.folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [bool(row["val_accuracy"]) for row in rows] == [False, True, True]
@@ -345,7 +345,7 @@ def test_a_finished_run_is_loaded_and_says_so(toys, capsys, monkeypatch):
 def test_a_trace_is_written_on_request(toys):
     run = train(toy_recipe(epochs=2), toys, profile=True)
     (trace,) = (run.folder / "profile").iterdir()
-    assert json.loads(trace.read_text())["traceEvents"]
+    assert json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
 
 
 def test_an_unfinished_run_has_no_summary(toys):
@@ -395,7 +395,10 @@ def of_an_edited_network(path: Path) -> None:
         (Path.unlink, "no such checkpoint"),
         (cut, "damaged or no safetensors"),
         (lambda path: path.write_bytes(b""), "damaged or no safetensors"),
-        (lambda path: path.write_text("weights, honestly"), "damaged or no safetensors"),
+        (
+            lambda path: path.write_text("weights, honestly", encoding="utf-8"),
+            "damaged or no safetensors",
+        ),
         (foreign, "not written by carlib"),
         (without_recipe, "holds no recipe; not a checkpoint"),
         (of_another_version, "unknown recipe field 'warp'"),
@@ -441,7 +444,7 @@ def test_no_module_can_open_a_pickle():
     """No import but that of the error, and torch.load for plain tensors alone."""
     forbidden = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "cloudpickle"}
     for path in Path(carlib.__file__).parent.rglob("*.py"):
-        text = path.read_text().replace("from pickle import UnpicklingError\n", "")
+        text = path.read_text(encoding="utf-8").replace("from pickle import UnpicklingError\n", "")
         for node in ast.walk(ast.parse(text)):
             imported = {a.name for a in node.names} if isinstance(node, ast.Import) else set()
             imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()

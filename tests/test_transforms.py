@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from carlib.data.transforms import (
     Preset,
     cpu_pipeline,
     describe,
+    for_gpu,
     gpu_pipeline,
     preset,
 )
@@ -43,8 +47,7 @@ def batch(pixels: np.ndarray) -> torch.Tensor:
 def augmented(backend: str, wanted: Preset, size: int, pixels: np.ndarray, seed: int = 0):
     """Photos (count, 3, size, size) in 0…1 from either builder."""
     if backend == "gpu":
-        torch.manual_seed(seed)
-        return gpu_pipeline(wanted, size)(batch(pixels))
+        return gpu_pipeline(wanted, size)(batch(pixels), seed)
     run = cpu_pipeline(wanted, size)
     made = run(pixels, seed)
     assert made.dtype == np.uint8 and made.shape == (len(pixels), size, size, 3)
@@ -99,6 +102,35 @@ PARTS = {  # each part alone, strong and certain, so that its effect shows
     "blur": Preset(blur=1.0),
     "erasing": Preset(erasing=1.0),
 }
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("part", [*PARTS, "strong", "none"])
+def test_a_part_of_a_batch_looks_as_in_the_whole(backend, part):
+    """Whoever makes it, so that processes which share a batch see what one alone would see."""
+    wanted, pixels, places = PARTS.get(part) or preset(part), photos(9), np.array([1, 4, 5, 8])
+    wanted = replace(wanted, flip=0.5, affine=0.5, color=0.5 if part == "light" else wanted.color)
+    whole = augmented(backend, wanted, 40, pixels)[places]
+    if backend == "gpu":
+        own = gpu_pipeline(wanted, 40)(batch(pixels[places]), 0, places, len(pixels))
+    else:
+        own = batch(cpu_pipeline(wanted, 40)(pixels[places], 0, places))
+    assert torch.allclose(own, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_copies_of_one_photo_all_differ(backend):
+    made = augmented(backend, preset("standard"), 40, np.repeat(photos(1), 8, 0))
+    assert len({photo.numpy().tobytes() for photo in made}) == 8
+
+
+def test_kornia_is_needed_only_where_something_is_drawn(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "kornia", None)
+    assert for_gpu(preset("none")) and not for_gpu(preset("light"))
+    assert gpu_pipeline(preset("none"), 24)(batch(photos(2)), 0).shape == (2, 3, 24, 24)
+    with pytest.raises(RecipeError, match=r"pip install 'carlib\[gpu\]'"):
+        gpu_pipeline(preset("light"), 24)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -227,7 +259,15 @@ def test_only_the_wanted_share_of_batches_is_mixed():
     assert 15 <= sum(hard) <= 45
 
 
-@pytest.mark.parametrize("count, kept", [(7, 6), (2, 2), (1, 1)])
-def test_odd_batches_lose_one_photo_but_never_the_last(count, kept):
-    made, targets = mixed(0.4, 0.0, count=count)
-    assert len(made) == len(targets) == kept and torch.allclose(targets.sum(1), torch.ones(kept))
+def test_a_photo_alone_is_not_mixed():
+    made, targets = mixed(0.4, 0.0, count=1)
+    assert len(made) == 1 and targets.tolist() == [[1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0)])
+def test_twos_are_mixed_alike_in_whatever_part_they_are(alphas):
+    """The third and the third from the end alone, as in all of the batch."""
+    labels, pixels = torch.arange(8) % 4, batch(photos(8))
+    whole, targets = Mixing(*alphas, 1.0, 4)(pixels.clone(), labels, 9)
+    part, of_part = Mixing(*alphas, 1.0, 4)(pixels[[2, 5]], labels[[2, 5]], 9)
+    assert torch.equal(part, whole[[2, 5]]) and torch.equal(of_part, targets[[2, 5]])

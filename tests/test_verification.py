@@ -225,7 +225,7 @@ def test_official_lists_go_the_whole_way(drawn, tmp_path) -> None:
     assert {row["viewpoints"] for row in record.extra["easy"]["viewpoints"]} <= {
         f"{side} + {side}" for side in compcars.VIEWPOINTS
     }
-    ledger = (tmp_path / "results" / "test_ledger.jsonl").read_text()
+    ledger = (tmp_path / "results" / "test_ledger.jsonl").read_text(encoding="utf-8")
     assert checkpoint.hash in ledger  # the lists are of test photos
     record.write()
 

@@ -74,7 +74,7 @@ def repository(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "pyproject.toml", root)
     blocks = ("results", "notebooks", "layout")
     marks = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in blocks)
-    (root / "README.md").write_text(marks)
+    (root / "README.md").write_text(marks, encoding="utf-8")
     setup = "import carlib\n\nhere = carlib.setup()"
     show = "from carlib import plots\n\nplots.catalog_montage(here.catalog, [0, 1], columns=2)"
     for name, last in (("01_shows", show), ("02_fails", "print(here.no_such_thing)")):
@@ -97,7 +97,9 @@ def tool(root: Path):
 
 def git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@x", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout
 
 
 def test_photographs_never_reach_the_committed_notebooks(
@@ -155,7 +157,7 @@ def python(site: Path, *arguments: str) -> subprocess.CompletedProcess:
     environment = {k: v for k, v in os.environ.items() if k not in unset}
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True,
-        cwd=site.parents[1] / "work", env=environment | {"PYTHONPATH": str(site)},
+        cwd=site.parents[1] / "work", env=environment | {"PYTHONPATH": str(site)}, encoding="utf-8",
     )  # fmt: skip
 
 

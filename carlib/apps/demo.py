@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-import gradio as gr
+
+from carlib.errors import CarlibError, RunError, optional
+
+with optional():
+    import gradio as gr
 
 from carlib.apps.predictor import Predictor, open_photo
 from carlib.data.catalog import Catalog
 from carlib.data.class_names import parse_name
 from carlib.data.images import decode_photo, resize
 from carlib.data.opening import open_catalog
-from carlib.errors import CarlibError, RunError
 from carlib.plots import overlay
 from carlib.retrieval.embeddings import embed
 from carlib.retrieval.gallery import Gallery

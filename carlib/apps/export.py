@@ -23,7 +23,7 @@ import torch
 
 from carlib.data.catalog import Catalog
 from carlib.data.store import PhotoStore
-from carlib.errors import RunError
+from carlib.errors import RunError, optional
 from carlib.evaluation.evaluate import scored_data, scoring_of
 from carlib.evaluation.metrics import bootstrap, interval
 from carlib.evaluation.scorer import Scorer, scoring_photos
@@ -41,6 +41,9 @@ PARITY = 1e-4  # largest difference of a logit that is called equal
 
 def to_onnx(checkpoint: Checkpoint, path: Path | str) -> Path:
     """Write a checkpoint's network as ONNX with a dynamic batch; gives the path."""
+    with optional():
+        import onnxscript  # noqa: F401  (torch's exporter writes with it)
+
     path, scorer = Path(path), Scorer.of(checkpoint).cpu().eval()
     photos = torch.rand(2, 3, scorer.size, scorer.size)
     buffer = io.BytesIO()
@@ -57,7 +60,8 @@ def to_onnx(checkpoint: Checkpoint, path: Path | str) -> Path:
 
 def _described(graph: bytes, checkpoint: Checkpoint) -> bytes:
     """The graph with class names, recipe and checkpoint hash among its properties."""
-    import onnx
+    with optional():
+        import onnx
 
     model = onnx.load_from_string(graph)
     about = {
@@ -76,8 +80,9 @@ def to_int8(path: Path | str, checkpoint: Checkpoint, catalog: Catalog) -> Path:
     Ranges come from CALIBRATION train photos of the catalog (Jacob 2018, arXiv:1712.05877, by
     onnxruntime). The last layer stays as it is, for its few weights decide between twins.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with optional():
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     path = Path(path)
     batches = iter(list(_photos(checkpoint, catalog, "train", CALIBRATION, batch_size=16)))
@@ -100,7 +105,8 @@ def to_int8(path: Path | str, checkpoint: Checkpoint, catalog: Catalog) -> Path:
 
 
 def _last_layer(path: Path) -> list[str]:
-    import onnx
+    with optional():
+        import onnx
 
     linear = [n.name for n in onnx.load(path).graph.node if n.op_type in ("Gemm", "MatMul")]
     return linear[-1:]
@@ -108,7 +114,8 @@ def _last_layer(path: Path) -> list[str]:
 
 def session(path: Path | str) -> Callable[[np.ndarray], np.ndarray]:
     """An exported file as a function from photos (batch, 3, side, side) to outputs."""
-    import onnxruntime
+    with optional():
+        import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1

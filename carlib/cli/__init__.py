@@ -16,6 +16,9 @@ from carlib.cli.base import app
 
 def main() -> None:
     """Entry point of the `carlib` command; of several processes only the main one is heard."""
+    for stream in (sys.stdout, sys.stderr):  # a sign that a terminal cannot show ends nothing
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     if os.environ.get("RANK", "0") != "0":
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (until the process ends)
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
     app()

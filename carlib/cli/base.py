@@ -40,8 +40,6 @@ def complain(error: object) -> None:
 
 # The base of errors in how a command is called; click's, of which typer may have a copy.
 USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__bases__ == (Exception,))
-EXTRAS = {"gradio": "demo", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
-          "kagglehub": "fetch", "kornia": "gpu", "pymilvus": "milvus"}  # fmt: skip
 
 
 def caught(error: Exception) -> typer.Exit:
@@ -65,12 +63,6 @@ class _ErrorsInWords(TyperGroup):
             return super().invoke(ctx)
         except CarlibError as error:
             complain(error)
-            raise typer.Exit(2) from error
-        except ModuleNotFoundError as error:
-            extra = EXTRAS.get((error.name or "").split(".")[0])
-            if extra is None:
-                raise caught(error) from error
-            complain(f"this needs {error.name}; install it with: pip install 'carlib[{extra}]'")
             raise typer.Exit(2) from error
         except (typer.Exit, typer.Abort, USAGE, BrokenPipeError):  # as commands end
             raise

@@ -247,8 +247,7 @@ class Catalog:
         mask = np.asarray(which, dtype=bool)
         if mask.shape != (len(self),):
             raise DataError(
-                f"{self.name}: a mask of shape {mask.shape} cannot select from "
-                f"{len(self)} photos; give one truth value per photo."
+                f"{self.name}: {mask.shape} truth values for {len(self)} photos; give one each."
             )
         return self._with_table(self.table[mask])
 
@@ -299,8 +298,8 @@ class Catalog:
 
         A catalog without labelled train photos (a test set alone) is given back as it is.
         """
-        labelled = self.table["label"].notna() & (self.table["split"] == "train")
-        if "val" in self.split_sizes or not labelled.any():
+        learnable = (self.table["split"] == "train") & (self.labels >= 0)
+        if "val" in self.split_sizes or not learnable.any():
             return self
         return self.stratified_split(val_fraction)
 
@@ -384,8 +383,8 @@ class Catalog:
         }
         if self.extras != Extras():
             about["extras"] = asdict(self.extras)
-        text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(path.with_suffix(".json"), text)
+        about_text = json.dumps(about, indent=1, ensure_ascii=False)
+        write_atomically(path.with_suffix(".json"), f"{about_text}\n")
         return path
 
     def _with_table(self, table: pd.DataFrame) -> Catalog:

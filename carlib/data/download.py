@@ -15,7 +15,7 @@ from pathlib import Path
 
 from carlib.data.catalog import Catalog
 from carlib.data.opening import open_catalog
-from carlib.errors import DataError
+from carlib.errors import DataError, optional
 
 HUB = "tanganke/stanford_cars"
 HUB_FILES = ("data/train-*.parquet", "data/test-*.parquet")
@@ -81,7 +81,8 @@ def from_hub(folder: Path) -> None:
 
 def from_kaggle(folder: Path) -> None:
     """The by-class copy of Kaggle, which needs no account, moved into the folder."""
-    import kagglehub
+    with optional():
+        import kagglehub
 
     try:
         arrived = Path(kagglehub.dataset_download(KAGGLE))

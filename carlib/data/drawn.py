@@ -219,7 +219,7 @@ def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: in
     workers = []
     for number, share in enumerate(shares):
         task = draft / f"task-{number}.json"
-        task.write_text(json.dumps({"plan": share, "size": size, "seed": seed}))
+        task.write_text(json.dumps({"plan": share, "size": size, "seed": seed}), encoding="utf-8")
         command = [sys.executable, "-c", _WORKER, str(task)]
         workers.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}))
     failed = [worker.wait() for worker in workers]
@@ -227,7 +227,7 @@ def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: in
         raise DataError(f"drawing the showroom failed (exit codes {failed}); see the lines above.")
     rows: list[dict] = []
     for number in range(_WORKERS):
-        rows += json.loads((draft / f"task-{number}.rows").read_text())
+        rows += json.loads((draft / f"task-{number}.rows").read_text(encoding="utf-8"))
         for ending in ("json", "rows"):
             (draft / f"task-{number}.{ending}").unlink()
     return sorted(rows, key=lambda row: (row["label"], row["order"]))
@@ -240,8 +240,8 @@ def run_task(file: str) -> None:
     """Body of a worker process: draw the photos listed in a task file, leave their rows beside."""
     cv2.setNumThreads(1)
     path = Path(file)
-    rows = draw_share(path.parent, **json.loads(path.read_text()))
-    path.with_suffix(".rows").write_text(json.dumps(rows))
+    rows = draw_share(path.parent, **json.loads(path.read_text(encoding="utf-8")))
+    path.with_suffix(".rows").write_text(json.dumps(rows), encoding="utf-8")
 
 
 def draw_share(folder: Path, plan: list, size: int, seed: int) -> list[dict]:

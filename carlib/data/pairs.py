@@ -8,6 +8,8 @@ twice, so that no single photo decides many pairs.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 
@@ -46,6 +48,27 @@ def make_pairs(catalog: Catalog, level: str, count: int = 20_000, seed: int = 0)
     return pd.DataFrame(
         {"a": paths[rows[order, 0]], "b": paths[rows[order, 1]], "same": answer[order]}
     )
+
+
+def make_lists(catalog: Catalog, level: str, number: int, count: int = 20_000) -> pd.DataFrame:
+    """A `number` of lists below each other, or as many as come out.
+
+    Of a handful of photos not every draw has pairs of both kinds. Raises what `make_pairs` does
+    where none has.
+    """
+    lists = []
+    for seed in range(number):
+        with contextlib.suppress(DataError):
+            lists.append(make_pairs(catalog, level, count, seed))
+    return pd.concat(lists or [make_pairs(catalog, level, count)], ignore_index=True)
+
+
+def has_pairs(catalog: Catalog, level: str, number: int = 10) -> bool:
+    """Would `make_lists` give any?"""
+    try:
+        return len(make_lists(catalog, level, number, count=2)) > 0
+    except DataError:
+        return False
 
 
 def pair_rows(pairs: pd.DataFrame, catalog: Catalog) -> np.ndarray:

@@ -140,7 +140,9 @@ def _build(
         flat = np.memmap(temporary, np.uint8, "r") if written else np.empty(0, np.uint8)
         meta = {"bytes": written, "chunk_bytes": chunk, "check_sums": _check_sums(flat, chunk)}
         meta |= {"rows": rows, "left_out": left_out}
-        os.replace(temporary, f"{stem}.u8")
+        del flat  # Windows renames no file that is mapped
+        with writing(f"{stem}.u8"):
+            os.replace(temporary, f"{stem}.u8")
         write_atomically(Path(f"{stem}.json"), json.dumps(meta))
         return meta
     finally:

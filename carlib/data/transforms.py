@@ -2,21 +2,26 @@
 
 A preset says *what* may happen to a photo. `cpu_pipeline` turns uint8 photos into uint8 photos,
 in a loader's worker or where the loop runs; `gpu_pipeline` turns a float batch that already lies
-on the GPU.
+on the GPU. Both draw by a photo's place in the whole batch, of which they may be given a part: so a
+batch looks the same however many processes share it.
 MixUp and CutMix work on whole batches and come from timm (`Mixing`). `Normalize` is the last
 step before the network, in training and in scoring alike.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from carlib.errors import RecipeError
+from carlib.seeding import set_seed
 
 STATISTICS = {  # mean and standard deviation of red, green and blue in 0…1
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -106,21 +111,33 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def cpu_pipeline(wanted: Preset, size: int) -> Callable[[Iterable[np.ndarray], int], np.ndarray]:
-    """(photos (batch, h, w, 3) uint8, seed) → photos (batch, size, size, 3) uint8, by the seed.
+def cpu_pipeline(wanted: Preset, size: int) -> Callable[..., np.ndarray]:
+    """(photos (part, h, w, 3) uint8, seed, places) → photos (part, size, size, 3) uint8.
 
-    Whatever process runs it, and whatever it ran before: so a resumed run sees exactly the photos
-    that the uninterrupted one would have seen.
+    What is drawn for a photo follows from the seed and its place in the batch (0, 1, … unless
+    `places` says otherwise), whatever process runs it, and whatever it ran before: so a resumed run
+    sees exactly the photos that the uninterrupted one would have seen.
     """
+    # No longer maintained, and its successor is AGPL: it stays, and no other module knows it.
     import albumentations as A
 
     pipeline = A.Compose(_cpu_steps(wanted, size))
+    # One generator for all steps. `set_random_seed` would give each step a copy of the same: then
+    # only photos that are flipped are ever turned, and only those turned erased.
+    arrays, numbers = np.random.PCG64(), random.Random()
+    pipeline.set_random_state(np.random.Generator(arrays), numbers)
 
-    def run(photos: Iterable[np.ndarray], seed: int) -> np.ndarray:
-        # One generator for all steps. `set_random_seed` would give each step a copy of the same:
-        # then only photos that are flipped are ever turned, and only those turned erased.
-        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return np.stack([pipeline(image=photo)["image"] for photo in photos])
+    def run(
+        photos: Iterable[np.ndarray], seed: int, places: Iterable[int] | None = None
+    ) -> np.ndarray:
+        begin, made = np.random.PCG64(seed).state, []
+        numbered = zip(itertools.count() if places is None else places, photos, strict=False)
+        for place, photo in numbered:
+            arrays.state = begin
+            arrays.advance(int(place) << 64)  # far enough from the numbers of other photos
+            numbers.seed(f"{seed} {place}")
+            made.append(pipeline(image=photo)["image"])
+        return np.stack(made)
 
     return run
 
@@ -169,21 +186,62 @@ def _cpu_steps(wanted: Preset, size: int) -> list:
     return steps
 
 
-def gpu_pipeline(wanted: Preset, size: int) -> torch.nn.Module:
-    """A module from float photos (batch, 3, h, w) in 0…1 to (batch, 3, size, size) in 0…1.
+def for_gpu(wanted: Preset) -> bool:
+    """Whether `gpu_pipeline` can be built here: all but a plain resize needs kornia."""
+    return wanted == Preset() or importlib.util.find_spec("kornia") is not None
 
-    Randomness is torch's, so `torch.manual_seed` repeats it. Needs kornia (`pip install
-    carlib[gpu]`).
+
+def gpu_pipeline(wanted: Preset, size: int) -> Callable[..., torch.Tensor]:
+    """(photos (part, 3, h, w) in 0…1, seed, places, whole) → photos (part, 3, size, size) in 0…1.
+
+    The photos are those at `places` of a batch of `whole`, or a batch themselves, and what is drawn
+    for them follows from the seed and these. Needs kornia (`pip install 'carlib[gpu]'`) where
+    anything is drawn at all.
     """
-    try:
-        import kornia.augmentation as K
-    except ImportError:
-        raise RecipeError("augmenting on the GPU needs kornia; pip install 'carlib[gpu]'") from None
+    if not for_gpu(wanted):
+        raise RecipeError("augmenting on the GPU needs kornia; pip install 'carlib[gpu]'")
+    steps = _gpu_steps(wanted, size)
+
+    def run(
+        photos: torch.Tensor, seed: int, places: np.ndarray | None = None, whole: int = 0
+    ) -> torch.Tensor:
+        set_seed(seed, photos.device)
+        if wanted.crop == (1.0, 1.0):
+            photos = F.interpolate(photos, (size, size), mode="bilinear", antialias=True)
+        photos = photos.contiguous()  # kornia's blur asked for it before 0.9
+        for step in steps:
+            shape = torch.Size((whole or len(photos), *photos.shape[1:]))
+            drawn = step.forward_parameters(shape)  # of the whole batch, on the CPU
+            photos = step(photos, params=drawn if places is None else _rows(drawn, places))
+        return photos
+
+    return run
+
+
+def _rows(drawn: dict[str, torch.Tensor], places: np.ndarray) -> dict[str, torch.Tensor]:
+    """What was drawn for some places of a batch, of what kornia drew for all of it."""
+    chosen = drawn["batch_prob"] > 0.5
+    rows = torch.from_numpy(places)
+    # Before 0.9, kornia draws for chosen photos alone: row 0 belongs to the first of them.
+    of_chosen = (chosen.cumsum(0) - 1)[rows][chosen[rows]]
+    for_all = ("order", "forward_input_shape")
+    return {
+        name: values
+        if name in for_all
+        else values[rows if len(values) == len(chosen) else of_chosen]
+        for name, values in drawn.items()
+    }
+
+
+def _gpu_steps(wanted: Preset, size: int) -> list[torch.nn.Module]:
+    """What kornia does to a photo, in this order; nothing of it where only the size changes."""
+    if wanted == Preset():
+        return []
+    import kornia.augmentation as K
+
     steps: list[torch.nn.Module] = []
     if wanted.crop != (1.0, 1.0):
         steps.append(K.RandomResizedCrop((size, size), scale=wanted.crop, ratio=(0.75, 1.333)))
-    else:
-        steps.append(K.Resize((size, size), antialias=True))
     if wanted.flip:
         steps.append(K.RandomHorizontalFlip(p=wanted.flip))
     if wanted.moves:
@@ -213,7 +271,7 @@ def gpu_pipeline(wanted: Preset, size: int) -> torch.nn.Module:
         steps.append(K.RandomGrayscale(p=wanted.gray))
     if wanted.erasing:
         steps.append(K.RandomErasing((0.02, 0.2), (0.3, 3.3), value=0.5, p=wanted.erasing))
-    return K.AugmentationSequential(*steps, data_keys=["input"])
+    return steps
 
 
 def _around_one(spread: float) -> tuple[float, float]:
@@ -223,7 +281,9 @@ def _around_one(spread: float) -> tuple[float, float]:
 class Mixing:
     """MixUp (Zhang 2018) and CutMix (Yun 2019) on a batch, by timm.
 
-    Called with photos (batch, 3, h, w), labels (batch,) and a seed; gives the mixed photos and the
+    Photo k is mixed with the k-th from the end, all by one share or box that the seed decides: so a
+    part of a batch that holds both of every two is mixed as the whole is. Called with an even
+    number of photos (batch, 3, h, w), labels (batch,) and a seed; gives the mixed photos and the
     soft targets (batch, classes), unsmoothed: smoothing is the loss's affair, and the train
     accuracy is scored against what the batch really holds.
     """
@@ -236,9 +296,7 @@ class Mixing:
 
     def __call__(self, photos: torch.Tensor, labels: torch.Tensor, seed: int):
         if len(labels) < 2:
-            return photos, torch.nn.functional.one_hot(labels, self._mix.num_classes).float()
-        if len(labels) % 2:  # timm mixes a batch with its own reverse, which needs pairs
-            photos, labels = photos[:-1], labels[:-1]
+            return photos, F.one_hot(labels, self._mix.num_classes).float()
         # timm draws from NumPy's global state, so that is what must be set and put back.
         state = np.random.get_state()  # noqa: NPY002
         np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -268,7 +326,7 @@ class Normalize(torch.nn.Module):
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos (batch, 3, h, w) in 0…1 → (batch, 1 or 3, h, w), channels last."""
-        photos = torch.nn.functional.conv2d(photos, self.weight, self.bias)
+        photos = F.conv2d(photos, self.weight, self.bias)
         return photos.contiguous(memory_format=torch.channels_last)
 
 

@@ -42,7 +42,7 @@ def logits_of(
         logits = scorer.predict(store, positions, views)
     elif says_the_same(scorer.recipe, scorer.network):  # its features may lie ready
         features = pooled_features(scorer, store, positions, progress=False)
-        with torch.no_grad():
+        with torch.no_grad(), scorer.as_trained():
             logits = scorer.network.classify(features.of(positions)).float().cpu()
     else:
         logits = scorer.predict(store, positions).mean(0)

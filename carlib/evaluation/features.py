@@ -26,6 +26,7 @@ from carlib.experiment.recipe import Recipe
 from carlib.files import load_tensors, made, save_tensors, writing
 from carlib.models.networks import Classifier
 from carlib.paths import cache_root, file_name
+from carlib.runtime import scoring_precision
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def _compute(
 
 def _key(scorer: Scorer, store: PhotoStore, positions: np.ndarray) -> str:
     seen = f"v4|{store.key}|{scorer.size}|{'|'.join(scorer.recipe.views)}"
+    precision = scoring_precision(scorer.device, scorer.recipe.precision)
+    seen += f"|{precision}" if precision != "no" else ""
     digest = hashlib.sha256(seen.encode())
     digest.update(positions.tobytes())
     for part in (scorer.normalize, scorer.network.body):

@@ -22,7 +22,7 @@ from carlib.data.transforms import Normalize
 from carlib.distributed import all_gather, shard
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
-from carlib.runtime import prepare_process
+from carlib.runtime import as_trained, prepare_process, the_device
 
 Ask = Callable[[torch.Tensor], torch.Tensor]
 
@@ -57,8 +57,7 @@ class Scorer(nn.Module):
         self.network, self.recipe = network, recipe
         self.normalize = Normalize(mean, std, recipe.grayscale)
         self.size, self.channels = recipe.scored_size, 1 if recipe.grayscale else 3
-        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.to(device, memory_format=torch.channels_last)
+        self.to(device or the_device(), memory_format=torch.channels_last)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Scorer:
@@ -76,15 +75,23 @@ class Scorer(nn.Module):
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Logits (batch, classes), of a network that compares embeddings (batch, dims)."""
-        return self.network(self.normalize(photos))
+        photos = self.normalize(photos)
+        with self.as_trained():
+            return self.network(photos).float()
 
     def features(self, photos: torch.Tensor) -> torch.Tensor:
         """Pooled features (batch, num_features)."""
-        return self.network.features(self.normalize(photos))
+        photos = self.normalize(photos)
+        with self.as_trained():
+            return self.network.features(photos).float()
 
     def embed(self, photos: torch.Tensor) -> torch.Tensor:
         """Embeddings (batch, dims) of length one."""
         return self.network.embed(self.features(photos))
+
+    def as_trained(self):
+        """Around a question to the network: the precision of its training, on a GPU."""
+        return as_trained(self.device, self.recipe.precision)
 
     def over_views(self, ask: Ask, photos: torch.Tensor, views: Sequence[str] = ()) -> torch.Tensor:
         """What `ask` says of each view, (views, batch, …); the recipe's where none are named."""

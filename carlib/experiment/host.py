@@ -7,11 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import carlib
 from carlib.paths import source_tree
+from carlib.runtime import the_device
 
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "accelerate", "numpy", "carlib")
 
@@ -20,14 +21,22 @@ def hardware() -> dict[str, Any]:
     """Processor, cores, memory in GiB, and GPU (None without one)."""
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": round(memory), "gpu": gpu}
+    memory, device = memory_gib(), the_device()
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": memory, "gpu": gpu}
+
+
+def memory_gib() -> int | None:
+    """Memory of this machine in GiB; None where the system does not tell, as Windows."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 def _cpu_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -64,11 +73,17 @@ def commit() -> str:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 def command_line() -> str:
     """The command that is running, without this machine's paths."""
-    return " ".join(
-        [Path(sys.argv[0]).name, *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
-    )
+    first, *others = sys.argv
+    others = [_last(a) if any(mark in a for mark in "/\\") else a for a in others]
+    return " ".join([_last(first), *others])
+
+
+def _last(path: str) -> str:
+    return PureWindowsPath(path).name  # which knows both slashes

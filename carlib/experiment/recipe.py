@@ -58,7 +58,7 @@ class Recipe:
 
     # augmentation
     augment: str = "standard"  # a preset of carlib.data.transforms
-    augment_on: str = "auto"  # "cpu" (albumentations), "gpu" (kornia), "auto" (gpu where there is)
+    augment_on: str = "auto"  # "cpu" (albumentations), "gpu" (kornia), "auto": gpu if both exist
     mixup: float = 0.0  # alpha of MixUp; 0: off
     cutmix: float = 0.0  # alpha of CutMix; 0: off
     mix_probability: float = 1.0  # share of the batches that are mixed
@@ -98,7 +98,7 @@ class Recipe:
     plateau_patience: int = 3  # plateau: epochs without improvement before a drop
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.0  # decay of averaged weights per step; 0: off
-    precision: str = "auto"  # "no", "fp16", "bf16", or "auto": bf16 on a GPU that has it, else no
+    precision: str = "auto"  # "no", "fp16", "bf16", "auto": as carlib.runtime.precision_on says
     compile: bool = False  # torch.compile the network
 
     # stopping and choosing

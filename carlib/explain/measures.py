@@ -170,11 +170,14 @@ def points_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def inside_scores(maps: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str, object]:
     """Means of `times_area` and `points_inside` with 95 % intervals, of every mask by its name.
 
-    Over the photos that show the thing: a mask of a few pixels is hit by chance or not at all.
+    Over the photos that show the thing: a mask of a few pixels is hit by chance or not at all. What
+    no photo shows has no score.
     """
     scores: dict[str, object] = {}
     for name, mask in masks.items():
         shows = mask.mean((1, 2)) > VISIBLE
+        if not shows.any():
+            continue
         shown = maps[shows], mask[shows]
         scores |= with_interval(f"times_{name}_area", times_area(*shown))
         scores |= with_interval(f"points_in_{name}", points_inside(*shown))

@@ -54,7 +54,7 @@ class ClassificationLoss(nn.Module):
         log_p = F.log_softmax(logits, dim=1)
         terms = -targets * log_p
         if self.gamma:
-            terms = terms * (1 - log_p.exp()).clamp(min=0) ** self.gamma
+            terms = terms * (1 - log_p.exp()).clamp(min=1e-12) ** self.gamma
         if self.class_weight is not None:
             terms = terms * self.class_weight
         return terms.sum(1).mean()

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from carlib.data.audit import MAX_RATIO, MIN_SIDE
-from carlib.errors import RunError
+from carlib.errors import RunError, optional
 from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, load_records, the_one
@@ -70,7 +70,7 @@ def build_report(root: Path | None = None) -> list[Path]:
             write_atomically(folder / name, content)
     written = sorted(path for path in folder.iterdir() if path.name in FIGURES)
     write_atomically(root / "report.pdf", typeset(root, records))
-    readme = (root / "README.md").read_text()
+    readme = (root / "README.md").read_text(encoding="utf-8")
     write_atomically(root / "README.md", fill(readme, "results", results_table(records)))
     written += [root / "report.pdf", root / "README.md"]
     if card := model_card(root, records):
@@ -90,10 +90,10 @@ def check_report(root: Path | None = None) -> list[str]:
         if not _same_picture(path.read_bytes() if path.exists() else None, content):
             stale.append(f"figures/{name}: not what the records give")
     stale += _different_lines(root / "report.pdf", typeset(root, records))
-    readme = (root / "README.md").read_text()
+    readme = (root / "README.md").read_text(encoding="utf-8")
     for ours, theirs in _changed(readme, fill(readme, "results", results_table(records))):
         stale.append(f"README.md: says {ours!r}, the records say {theirs!r}")
-    card = (root / CARD).read_text() if (root / CARD).exists() else ""
+    card = (root / CARD).read_text(encoding="utf-8") if (root / CARD).exists() else ""
     for ours, theirs in _changed(card, model_card(root, records) or ""):
         stale.append(f"{CARD}: says {ours!r}, the records say {theirs!r}")
     return stale
@@ -116,7 +116,8 @@ def _repository(root: Path | None) -> Path:
 
 def typeset(root: Path, records: Sequence[Record]) -> bytes:
     """report/report.typ as PDF. Same records and figures, same bytes: no dates, no system fonts."""
-    import typst
+    with optional():
+        import typst
 
     try:
         return typst.compile(
@@ -249,7 +250,8 @@ def _same_picture(ours: bytes | None, theirs: bytes | None) -> bool:
 
 def _different_lines(path: Path, fresh: bytes) -> list[str]:
     """What a committed PDF says otherwise than a fresh one, page by page."""
-    from pypdf import PdfReader
+    with optional():
+        from pypdf import PdfReader
 
     if not path.exists():
         return [f"{path.name}: missing; run: carlib report"]

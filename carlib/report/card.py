@@ -24,7 +24,7 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
     training = record.extra["training"]
     study = the_one(records, "study", "unknown", record.data.get("dataset"))
     worst = sorted(record.per_class, key=lambda c: (c["recall"], -c["photos"], c["class"]))[:5]
-    text = (root / TEXT).read_text()
+    text = (root / TEXT).read_text(encoding="utf-8")
     return text.format(
         name=PUBLISHED.stem,
         classes=record.data["classes"],

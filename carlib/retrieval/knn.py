@@ -56,7 +56,13 @@ def neighbors(
 
 
 def other_neighbors(embeddings: Embeddings, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest other photos of every photo, by cosine: distances and positions (photos, k)."""
+    """The k nearest other photos of every photo, by cosine: distances and positions (photos, k).
+
+    Where there are fewer others, k is their number.
+    """
+    k = min(k, len(embeddings) - 1)
+    if k < 1:
+        raise RunError(f"{len(embeddings)} photos have no neighbors; two or more are needed")
     distances, positions = neighbors(embeddings.vectors, embeddings.vectors, k + 1)
     others = positions != np.arange(len(positions))[:, None]
     others[others.all(1), -1] = False  # so many copies that the photo is not among its nearest
@@ -91,9 +97,11 @@ def knn_table(
     """Accuracy of kNN classification for every k, metric and weighting, one search per metric.
 
     Columns `metric`, `weights`, `k`, `accuracy`, and `seconds` of the search, which all k share.
-    Of classes with equally many votes the first answers.
+    Of classes with equally many votes the first answers. A k larger than the gallery is left out.
     """
-    ks = sorted(set(ks))
+    ks = sorted({k for k in ks if k <= len(gallery)})
+    if not ks:
+        raise RunError(f"a gallery of {len(gallery)} photos has too few for any k")
     rows = []
     for metric in METRICS:
         started = time.perf_counter()
@@ -115,15 +123,14 @@ def choose_k(gallery: Embeddings, catalog: Catalog) -> dict[str, object]:
     """k, metric and weighting that do best on a part of the gallery itself.
 
     The gallery is divided as a catalog divides train into train and val, copies kept together, so
-    the photos that are scored later choose nothing. Gives a row of `knn_table`.
+    the photos that are scored later choose nothing. Gives a row of `knn_table`. Of a gallery that
+    cannot be divided, because no class has two photos, the nearest one answers.
     """
     parted = catalog.select("train").stratified_split(seed=1).table.set_index("path")["split"]
     asked = (parted.reindex(gallery.paths) == "val").to_numpy(bool)
     if asked.all() or not asked.any():
-        raise RunError(f"{catalog.name}: too few training photos to choose k on a part of them")
-    rest = gallery.select(~asked)
-    ks = [k for k in NEIGHBORS if k <= len(rest)]
-    table = knn_table(rest, gallery.select(asked), catalog.num_classes, ks)
+        return {"metric": METRICS[0], "weights": WEIGHTS[0], "k": 1}
+    table = knn_table(gallery.select(~asked), gallery.select(asked), catalog.num_classes)
     return table.loc[table["accuracy"].idxmax()].to_dict()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from carlib.data.catalog import Catalog
-from carlib.errors import RunError
+from carlib.errors import RunError, optional
 from carlib.retrieval.embeddings import Embeddings, scaled
 from carlib.retrieval.gallery import (
     KEPT,
@@ -65,9 +65,9 @@ class MilvusGallery:
     @classmethod
     def build(cls, embeddings: Embeddings, address: str, name: str = "cars") -> MilvusGallery:
         """A new gallery of these photos at an address; one of that name must not be there."""
-        from pymilvus import DataType
-
         client = _connect(address)
+        from pymilvus import DataType  # after `_connect`, which says what to install
+
         if cls._network_of(client, name) is not None:
             raise RunError(f"{address}: there is a gallery {name!r} already; drop it first")
         schema = client.create_schema(auto_id=False)
@@ -134,11 +134,9 @@ class MilvusGallery:
 
 
 def _connect(address: str) -> Any:
-    try:
+    with optional():
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
-    except ModuleNotFoundError:
-        raise RunError("Milvus needs two packages: pip install pymilvus milvus-lite") from None
     try:
         return MilvusClient(address)
     except (MilvusException, OSError) as error:

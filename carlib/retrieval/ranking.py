@@ -154,12 +154,13 @@ def hardest_queries(scores: pd.DataFrame, embeddings: Embeddings, top: int = 12)
 def label_suspects(embeddings: Embeddings, k: int = 10, share: float = 0.8) -> pd.DataFrame:
     """Photos whose neighbors agree on another class: label errors, or cars that look alike.
 
-    At least `share` of the k nearest other photos are of one class that is not the photo's own,
-    and none is of its own. Columns are the catalog's, with `says` (the neighbors' class name),
-    `agreement` (their share) and `nearest` (path of the nearest of them); the surest first.
+    At least `share` of the k nearest other photos, or of all where there are fewer, are of one
+    class that is not the photo's own, and none is of its own. Columns are the catalog's, with
+    `says` (the neighbors' class name), `agreement` (their share) and `nearest` (path of the nearest
+    of them); the surest first.
     """
     _, positions = other_neighbors(embeddings, k)
-    labels = embeddings.labels
+    k, labels = positions.shape[1], embeddings.labels
     names = dict(zip(labels, embeddings.table["class_name"], strict=True))
     rows = []
     for row, (label, votes) in enumerate(zip(labels, labels[positions], strict=True)):

@@ -8,7 +8,6 @@ every score lies in 0…1.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support, roc_curve
 
 from carlib.data.catalog import Catalog
-from carlib.data.pairs import LEVELS, make_pairs, pair_positions
+from carlib.data.pairs import LEVELS, has_pairs, make_lists, pair_positions
 from carlib.data.readers import compcars
 from carlib.errors import DataError, RunError
 from carlib.evaluation.calibration import calibration_error
@@ -225,18 +224,17 @@ class VerificationProtocol:
         if not has_protocol(checkpoint, catalog):
             raise RunError(
                 f"{catalog.name}: {checkpoint.recipe.name} has learned its classes, or others, or "
-                f"all but three that have two photos; train it on the first of them "
-                f"(carlib train --classes)"
+                f"all but three that have two photos, or the others are too few for pairs of both "
+                f"kinds; train it on the first of them (carlib train --classes)"
             )
         if _official_fit(checkpoint, catalog):
             return cls._official(checkpoint, catalog, progress)
         others = catalog.unseen_classes(len(checkpoint.class_names))
         points = embed(checkpoint, others, progress=progress)
         there = _readable(others, points)
-        known = paired_classes(there)
-        fit, score = (there.select_classes(known[side::2]) for side in (0, 1))
+        fit, score = _sides(there)
         scored = _possible_lists(score)
-        return cls(points, _lists(fit, "medium"), scored,
+        return cls(points, make_lists(fit, "medium", LISTS), scored,
                    scored_data(others, "unseen", len(score)), f"{LISTS} of each")  # fmt: skip
 
     @classmethod
@@ -264,13 +262,14 @@ class VerificationProtocol:
         }
         absent = sum(len(listed[level]) - len(scored[level]) for level in LEVELS)
         fit = _readable(catalog.select("val"), points)
-        return cls(points, _lists(fit, "medium"), scored,
+        return cls(points, make_lists(fit, "medium", LISTS), scored,
                    scored_data(catalog, "test", len(test)), "official", absent)  # fmt: skip
 
 
 def has_protocol(checkpoint: Checkpoint, catalog: Catalog) -> bool:
     """True where a catalog brings lists for this network, or has four classes or more, of two
-    photos or more outside of test, that it did not learn.
+    photos or more outside of test, that it did not learn, and from which pairs of both kinds
+    can be made to fit the decision and to score it.
     """
     if _official_fit(checkpoint, catalog):
         return True
@@ -278,7 +277,16 @@ def has_protocol(checkpoint: Checkpoint, catalog: Catalog) -> bool:
         return False
     learned = len(checkpoint.class_names)
     allowed = catalog.select((catalog.table["split"] != "test").to_numpy(bool))
-    return sum(label >= learned for label in paired_classes(allowed)) >= 4
+    if sum(label >= learned for label in paired_classes(allowed)) < 4:
+        return False
+    sides = _sides(catalog.unseen_classes(learned))
+    return all(has_pairs(side, "medium", LISTS) for side in sides)
+
+
+def _sides(others: Catalog) -> tuple[Catalog, Catalog]:
+    """Of the classes that have pairs every other one, to fit the decision and to score it."""
+    known = paired_classes(others)
+    return others.select_classes(known[0::2]), others.select_classes(known[1::2])
 
 
 def _official_fit(checkpoint: Checkpoint, catalog: Catalog) -> bool:
@@ -299,18 +307,11 @@ def _readable(catalog: Catalog, points: Embeddings) -> Catalog:
 
 def _possible_lists(catalog: Catalog) -> dict[str, pd.DataFrame]:
     """Lists of every difficulty that these photos allow: hard pairs need makes of two classes."""
-    pairs = {}
-    for level in LEVELS:
-        with contextlib.suppress(DataError):
-            pairs[level] = _lists(catalog, level)
+    there = [level for level in LEVELS if has_pairs(catalog, level, LISTS)]
+    pairs = {level: make_lists(catalog, level, LISTS) for level in there}
     if not pairs:
         raise DataError(f"{catalog.name}: no balanced list of pairs can be made of its photos")
     return pairs
-
-
-def _lists(catalog: Catalog, level: str) -> pd.DataFrame:
-    lists = [make_pairs(catalog, level, seed=seed) for seed in range(LISTS)]
-    return pd.concat(lists, ignore_index=True)
 
 
 def known_decision(points: Embeddings, catalog: Catalog) -> Decision:
@@ -319,7 +320,7 @@ def known_decision(points: Embeddings, catalog: Catalog) -> Decision:
     It holds for cars that the network knows, on photos that it does not: there are no classes left
     that it has not seen. `score_verification` is how one measures a way of training.
     """
-    pairs = _lists(_readable(catalog.select("val"), points), "medium")
+    pairs = make_lists(_readable(catalog.select("val"), points), "medium", LISTS)
     return Decision.fit(similarities(points, pairs)[0], pairs["same"].to_numpy())
 
 

@@ -52,7 +52,8 @@ def imbalance_study(
     """Objectives and samplers on long tails of the training photos, val as it is.
 
     A seed decides the tail (which classes are rare) and the training alike. Rows of the record:
-    one per factor and objective, means and standard deviations over the seeds.
+    one per factor and objective, means and standard deviations over the seeds; with fewer than
+    three classes head, medium and tail are not all there.
     """
     rows = []
     for factor, (name, changes) in itertools.product(factors, ANSWERS_TO_IMBALANCE.items()):
@@ -63,7 +64,7 @@ def imbalance_study(
             checkpoint, run = load_or_train(recipe, catalog, progress=False, say=_quietly)
             metrics.append(evaluate(checkpoint, catalog, "val", run).metrics)
         row = {"factor": factor, "objective": name, "seeds": len(seeds)}
-        for score in SCORES:
+        for score in (s for s in SCORES if all(s in of_seed for of_seed in metrics)):
             row |= _over_seeds(score, [of_seed[score] for of_seed in metrics])
         rows.append(row)
         say(f"factor {factor:g}, {name}: balanced accuracy {row['balanced_accuracy']:.3f}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from tqdm.auto import tqdm
 
+from carlib.distributed import gathered
 from carlib.errors import RunError
 from carlib.models.freezing import phase_at, set_trainable
 from carlib.seeding import seed_of, set_seed
@@ -29,18 +30,17 @@ def train_one_epoch(
     """Show the network every training photo once; mean loss and accuracy on the way."""
     recipe, epoch, steps = parts.recipe, state.epoch, len(parts.batches)
     set_trainable(parts.network, phase_at(parts.phases, epoch).part)
-    mixes = parts.mixing is not None and epoch < recipe.mix_until * recipe.epochs
     totals = torch.zeros(3, device=parts.device)  # loss × photos, right answers, photos
     bar = tqdm(
         total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=not show
     )
     with bar:
-        for step, (photos, targets) in enumerate(parts.epoch(epoch)):
-            if mixes:
+        for step, (photos, targets, whole) in enumerate(parts.epoch(epoch)):
+            if parts.mixes(epoch):
                 seed = seed_of(recipe.seed, epoch, step, 2)
                 photos, targets = parts.mixing(photos, targets, seed)
-            seed = seed_of(recipe.seed, epoch, step, 3)
-            totals += train_step(parts, state, photos, targets, seed)
+            seed = seed_of(recipe.seed, epoch, step, 3) + parts.accelerator.process_index
+            totals += train_step(parts, state, photos, targets, seed, whole)
             if step % NAN_CHECK == 0 or step == steps - 1:
                 _check_finite(totals, parts, state)
             bar.update()
@@ -54,20 +54,25 @@ def train_one_epoch(
 
 
 def train_step(
-    parts: Parts, state: TrainState, photos: torch.Tensor, targets: torch.Tensor, seed: int
+    parts: Parts,
+    state: TrainState,
+    photos: torch.Tensor,
+    targets: torch.Tensor,
+    seed: int,
+    whole: int,
 ) -> torch.Tensor:
     """One optimizer step; halves the pieces and tries again when memory runs out.
 
-    Photos (batch, 3, side, side), or features (batch, dims); targets (batch,) or, mixed, (batch,
-    classes). Gives (loss × photos, right answers, photos).
+    This process's photos (share, 3, side, side), or features (share, dims), of a batch of `whole`;
+    targets (share,) or, mixed, (share, classes). Gives (loss × photos, right answers, photos).
     """
     lr = lr_at(parts, state)
     for group in parts.optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
     while True:
-        set_seed(seed, parts.device)  # dropout
+        set_seed(seed, parts.device)  # dropout: other masks in every process
         with contextlib.suppress(torch.OutOfMemoryError):
-            totals = gradients(parts, photos, targets, state.accumulate)
+            totals = gradients(parts, photos, targets, whole, state.accumulate)
             break
         _halve_pieces(parts, state, len(photos))
     if parts.recipe.clip:
@@ -85,25 +90,35 @@ def lr_at(parts: Parts, state: TrainState) -> float:
 
 
 def gradients(
-    parts: Parts, photos: torch.Tensor, targets: torch.Tensor, accumulate: int = 1
+    parts: Parts, photos: torch.Tensor, targets: torch.Tensor, whole: int, accumulate: int = 1
 ) -> torch.Tensor:
-    """Gradients of a batch, in `accumulate` pieces; (loss × photos, right answers, photos)."""
+    """Gradients of a batch, in `accumulate` pieces; (loss × photos, right answers, photos).
+
+    Processes take the mean of their gradients, so each scales its loss to make that the mean over
+    the `whole` batch. Losses that compare photos compare those of a piece, of all processes.
+    """
     parts.optimizer.zero_grad(set_to_none=True)
-    judge = near_right if parts.recipe.embedding else right_answers
+    compares, processes = bool(parts.recipe.embedding), parts.accelerator.num_processes
+    judge = near_right if compares else right_answers
     totals = torch.zeros(3, device=parts.device)
-    pieces = list(zip(photos.chunk(accumulate), targets.chunk(accumulate), strict=True))
-    for number, (piece, wanted) in enumerate(pieces):
-        last = number == len(pieces) - 1
+    # What is gathered must be gathered as often in the process with the fewest photos.
+    count = min(accumulate, whole // processes if compares else len(photos))
+    pieces = zip(photos.tensor_split(count), targets.tensor_split(count), strict=True)
+    for number, (piece, wanted) in enumerate(pieces, 1):
+        last = number == count
         sync = contextlib.nullcontext() if last else parts.accelerator.no_sync(parts.learner)
         with sync, parts.accelerator.autocast():
             outputs = parts.learner(piece)
             logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+            if compares:
+                logits, wanted = gathered(logits, wanted)
             loss = parts.loss(logits, wanted)
             loss = loss + AUXILIARY * sum(parts.loss(other, wanted) for other in auxiliary)
-            parts.accelerator.backward(loss * (len(piece) / len(photos)))
+            times = 1 if compares else processes
+            parts.accelerator.backward(loss * (times * len(wanted) / whole))
         with torch.no_grad():
-            count = torch.tensor(float(len(piece)), device=piece.device)
-            totals += torch.stack([loss.detach() * len(piece), judge(logits, wanted), count])
+            seen = torch.tensor(float(len(wanted)), device=piece.device)
+            totals += torch.stack([loss.detach() * seen, judge(logits, wanted), seen])
     return totals
 
 
@@ -125,6 +140,8 @@ def _halve_pieces(parts: Parts, state: TrainState, photos: int) -> None:
     """Smaller pieces from now on. The error is gone by now, and with it what it held on to."""
     if state.accumulate >= photos:
         raise RunError("out of memory with a single photo; use a smaller size")
+    if parts.accelerator.num_processes > 1:  # the others wait for this one's gradients meanwhile
+        raise RunError(f"out of memory; start again with accumulate={2 * state.accumulate}")
     state.accumulate = min(2 * state.accumulate, photos)
     print(
         f"out of memory: going on with pieces of {math.ceil(photos / state.accumulate)} "

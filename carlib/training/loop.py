@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import Run
 from carlib.files import made, save_tensors, write_atomically, writing
 from carlib.models.networks import count_parameters
-from carlib.runtime import prepare_process
+from carlib.runtime import as_trained, prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
 from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
 from carlib.training.state import TrainState, load_state, save_state
@@ -91,7 +93,7 @@ def train(
         return run
     made(run.folder)
     accelerator = make_accelerator(recipe)
-    prepare_process(accelerator.device)
+    prepare_process(accelerator.device, one_size=recipe.size_at(0) == recipe.size)
     main = accelerator.is_main_process  # of several processes that train together, one locks
     show = progress and main
     try:
@@ -158,7 +160,8 @@ def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
 def val_outputs(parts: Parts) -> torch.Tensor:
     """Logits (photos, classes) or embeddings (photos, dims) of val, on the CPU."""
     if parts.features:
-        return parts.scored.eval().classify(parts.features.of(parts.val)).float().cpu()
+        with as_trained(parts.device, parts.recipe.precision):
+            return parts.scored.eval().classify(parts.features.of(parts.val)).float().cpu()
     return parts.scorer(parts.scored).predict(parts.store, parts.val).mean(0)
 
 
@@ -231,10 +234,12 @@ def say(row: dict[str, float], state: TrainState, show: bool) -> None:
 
 def _board(run: Run, parts: Parts, state: TrainState):
     """TensorBoard's writer; what a killed session wrote of the next epoch is taken back."""
-    from torch.utils.tensorboard import SummaryWriter
-
     if not parts.accelerator.is_main_process:
         return contextlib.nullcontext()
+    # TensorBoard's own switch; else it imports TensorFlow where there is one, as on Colab.
+    sys.modules.setdefault("tensorboard.compat.notf", types.ModuleType("notf"))
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(run.folder / "tensorboard", purge_step=state.epoch + 1)
 
 

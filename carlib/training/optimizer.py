@@ -27,8 +27,10 @@ def make_optimizer(
     groups = parameter_groups(recipe, model)
     if learned := list(loss.parameters()) if loss else []:
         groups.append({"params": learned, "weight_decay": 0.0, "lr_scale": recipe.proxy_lr})
-    # Fused: one pass over the weights instead of a dozen.
-    return create_optimizer_v2(groups, recipe.optimizer, recipe.lr, fused=True)
+    # Fused: one pass over the weights instead of a dozen. Fused SGD takes no weights that begin to
+    # learn later than others, as they have no momentum yet.
+    fused = not (recipe.optimizer == "sgd" and recipe.plan)
+    return create_optimizer_v2(groups, recipe.optimizer, recipe.lr, fused=fused)
 
 
 def parameter_groups(recipe: Recipe, model: torch.nn.Module) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ Building reads no run folder and resumes nothing; that is the loop's affair.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from carlib.data.catalog import Catalog
 from carlib.data.samplers import Batches, long_tail
 from carlib.data.store import PhotoStore
 from carlib.data.transforms import Mixing, Normalize
-from carlib.distributed import without_gpus
+from carlib.distributed import places
 from carlib.errors import RecipeError, RunError
 from carlib.evaluation.features import Features, joined, pooled_features, says_the_same
 from carlib.evaluation.scorer import Scorer
@@ -26,6 +27,7 @@ from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import trained_data
 from carlib.models.freezing import Phase, parse_plan, set_trainable
 from carlib.models.losses import make_loss, make_metric_loss
+from carlib.runtime import precision_on, the_device
 from carlib.seeding import seed_of, set_seed
 from carlib.training.loaders import FeatureLoader, make_loader
 from carlib.training.optimizer import make_optimizer
@@ -76,14 +78,22 @@ class Parts:
         """A network, asked as the recipe scores it."""
         return Scorer(network, self.recipe, self.mean, self.std, self.device)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """This process's share of an epoch: photos (batch, 3, side, side) ready for the network, or
-        features (batch, dims), and labels (batch,), on the device.
+    def mixes(self, epoch: int) -> bool:
+        """Whether the batches of an epoch are mixed."""
+        return self.mixing is not None and epoch < self.recipe.mix_until * self.recipe.epochs
+
+    def epoch(self, epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """This process's share of every batch of an epoch: photos (share, 3, side, side) ready for
+        the network, or features (share, dims), and labels (share,), on the device; and how many
+        photos the whole batch has.
         """
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        shares = [self.train[batch[rank::world]] for batch in self.batches.epoch(epoch)]
-        for photos, share in zip(self.loader.epoch(epoch, shares), shares, strict=True):
-            yield self.prepare(photos), torch.from_numpy(self.labels[share]).to(self.device)
+        batches = [self.train[batch] for batch in self.batches.epoch(epoch)]
+        if mixed := self.mixes(epoch):  # photos are mixed in twos, so an odd one is left out
+            batches = [batch[: max(1, len(batch) // 2 * 2)] for batch in batches]
+        share = functools.partial(places, mixed=mixed)
+        for photos, batch in zip(self.loader.epoch(epoch, batches, share), batches, strict=True):
+            labels = torch.from_numpy(self.labels[batch[share(len(batch))]])
+            yield self.prepare(photos), labels.to(self.device), len(batch)
 
 
 def make_parts(
@@ -179,13 +189,15 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     """Device, processes and precision, as `accelerate launch` or the environment have them."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
 
-    precision = recipe.precision
-    if precision == "auto":
-        there = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        precision = "bf16" if there else "no"
+    device = the_device()
+    precision = precision_on(device, recipe.precision)
     AcceleratorState._reset_state()  # else the first run's precision is every later one's
-    return Accelerator(mixed_precision=precision, cpu=without_gpus())
+    frozen = DistributedDataParallelKwargs(find_unused_parameters=bool(recipe.plan))
+    return Accelerator(
+        mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[frozen]
+    )
 
 
 def _objective(recipe: Recipe, counts: np.ndarray, device: torch.device) -> torch.nn.Module:
@@ -237,7 +249,8 @@ def _check_shapes(recipe: Recipe, network: torch.nn.Module, batch: int) -> None:
     """
     shapes, channels = copy.deepcopy(network).to("meta"), 1 if recipe.grayscale else 3
     phases = parse_plan(recipe.plan, recipe.epochs)
-    pieces = {len(piece) for piece in torch.arange(max(1, batch)).chunk(recipe.accumulate)}
+    photos = torch.arange(max(1, batch))
+    pieces = {len(piece) for piece in photos.tensor_split(min(recipe.accumulate, len(photos)))}
 
     def take(photos: int, side: int) -> str:
         try:

@@ -47,8 +47,8 @@ def told() -> Iterator[Case]:
 
         def act(here: Place, change=change) -> str:
             root = _catalog(here)
-            about = json.loads((root / "catalog.json").read_text()) | change
-            (root / "catalog.json").write_text(json.dumps(about))
+            about = json.loads((root / "catalog.json").read_text(encoding="utf-8")) | change
+            (root / "catalog.json").write_text(json.dumps(about), encoding="utf-8")
             return _use(here, root)
 
         gone = name == "a root that is gone"

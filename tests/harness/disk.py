@@ -147,7 +147,9 @@ def outputs() -> Iterator[Case]:
             with contextlib.suppress(Exception), full_after(5):
                 do(here, file)
             left = sorted(os.listdir(file.parent))
-            return file.read_text() == "the old one" and left == sorted([name, "keep"])
+            return file.read_text(encoding="utf-8") == "the old one" and left == sorted(
+                [name, "keep"]
+            )
 
         yield Case(8, f"{command} over an old one, disk full", kept, bool)
 

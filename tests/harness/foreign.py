@@ -230,8 +230,8 @@ def galleries() -> Iterator[Case]:
 
     def said(**changes: object) -> Callable[[Path], object]:
         def change(folder: Path) -> None:
-            about = json.loads((folder / "gallery.json").read_text()) | changes
-            (folder / "gallery.json").write_text(json.dumps(about))
+            about = json.loads((folder / "gallery.json").read_text(encoding="utf-8")) | changes
+            (folder / "gallery.json").write_text(json.dumps(about), encoding="utf-8")
 
         return change
 

@@ -23,9 +23,9 @@ def _catalog(here: Place, name: object, classes: list[str] | None = None) -> Pat
 
     root = by_class(here.folder / "inner/set", 4)
     open_catalog(root).to_csv(root / "catalog.csv")
-    about = json.loads((root / "catalog.json").read_text())
+    about = json.loads((root / "catalog.json").read_text(encoding="utf-8"))
     about["name"] = name
-    (root / "catalog.json").write_text(json.dumps(about))
+    (root / "catalog.json").write_text(json.dumps(about), encoding="utf-8")
     return root
 
 
@@ -101,7 +101,7 @@ def shown() -> Iterator[Case]:
                     root = _renamed(here, word)
                     more = ("--csv", here.folder / "out.csv") if "export" in command else ()
                     told = here.cli(*command, root, *more, allowed=(0, 1))
-                    return (here.folder / "out.csv").read_text() if more else told
+                    return (here.folder / "out.csv").read_text(encoding="utf-8") if more else told
 
                 yield Case(5, f"class {word} in {' '.join(command)}", act,
                            lambda told, word=word: word in _plain(told))  # fmt: skip

@@ -60,7 +60,7 @@ def caught() -> Iterator[Case]:
                     and "\x1b[31mno" not in told
                     and len(told) < 2000
                     and len(logs) == 1
-                    and "Traceback" in logs[0].read_text()
+                    and "Traceback" in logs[0].read_text(encoding="utf-8")
                     and str(logs[0]) in told
                 )
 
@@ -119,7 +119,7 @@ def in_a_process() -> Iterator[Case]:
                 "def bad(*_, **__): raise ValueError('odd')\n"
                 "o.open_catalog = bad\nfrom carlib.cli import main\n"
                 "sys.argv = ['carlib', 'data', 'show', 'showroom']\nmain()\n")  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8",
                               env=os.environ | {"CARLIB_CACHE": str(here.folder)})  # fmt: skip
         return done.returncode, done.stderr
 

@@ -160,7 +160,7 @@ def results() -> Iterator[Case]:
     def ledger(here: Place, value: float) -> object:
         from carlib.experiment.record import append_to_ledger
 
-        return strict(append_to_ledger({"score": value}, here.folder).read_text())
+        return strict(append_to_ledger({"score": value}, here.folder).read_text(encoding="utf-8"))
 
     for word, value in NONE.items():
         for name, do in (("points", points), ("a query", query), ("a record", record),

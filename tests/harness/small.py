@@ -57,14 +57,14 @@ def _made(here: Place, rows: Rows) -> str:
 def _score(here: Place, data: str) -> dict:
     told = here.cli("evaluate", here.world.network, "--data", data, "--json")
     found = json.loads(told[told.index("{") :])
-    return found["metrics"] | json.loads(open(found["record"]).read())["data"]
+    return found["metrics"] | json.loads(open(found["record"], encoding="utf-8").read())["data"]
 
 
 def _train(here: Place, data: str) -> dict:
     words = ("--set", "epochs=1", "--set", "size=16", "--set", "batch_size=4", "--json")
     told = here.cli("train", "cnn3", "--data", data, *words)
     found = json.loads(told[told.index("{") :])
-    return found["metrics"] | json.loads(open(found["record"]).read())["data"]
+    return found["metrics"] | json.loads(open(found["record"], encoding="utf-8").read())["data"]
 
 
 def _embedding(here: Place, data: str) -> dict:

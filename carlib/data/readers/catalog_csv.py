@@ -67,7 +67,7 @@ def _table(file: Path) -> pd.DataFrame:
     text = text.replace("", pd.NA)
     try:
         return text[list(COLUMNS)].astype(DTYPES)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(
             f"{file}: label, year and box hold whole numbers or nothing ({error}). Correct the row."
         ) from error
