@@ -16,6 +16,7 @@ import ast
 import os
 import re
 import sys
+import tempfile
 import time
 import tomllib
 from pathlib import Path
@@ -249,14 +250,27 @@ def write_times(took: dict[str, tuple[float, float, float]]) -> None:
 
 
 def execute() -> dict[str, tuple[float, float, float]]:
-    """Execute every notebook, or its copy, in order: what `run` says of each, by name."""
-    took, folder = {}, copies_folder()
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"executing copies in {folder}", flush=True)
+    """Execute every notebook, or its copy, in order: what `run` says of each, by name.
+
+    Copies find what was trained before. The committed ones start with nothing, as a reader does:
+    what they show and how long they took is not what this machine happened to have.
+    """
+    folder = copies_folder()
+    if folder is None:
+        with tempfile.TemporaryDirectory() as nothing:
+            os.environ |= {"CARLIB_RUNS": f"{nothing}/runs", "CARLIB_CACHE": f"{nothing}/cache"}
+            return _execute(None)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"executing copies in {folder}", flush=True)
+    return _execute(folder)
+
+
+def _execute(folder: Path | None) -> dict[str, tuple[float, float, float]]:
+    took = {}
     for path in notebooks():
         took[path.stem] = run(path, path if folder is None else folder / path.name)
-        print("{}: {:.0f} s, {:.1f} GiB, {:.0f} s on a T4".format(path.name, *took[path.stem]))
+        said = "{}: {:.0f} s, {:.1f} GiB, {:.0f} s on a T4"
+        print(said.format(path.name, *took[path.stem]), flush=True)
     return took
 
 
