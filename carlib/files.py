@@ -10,13 +10,15 @@ import json
 import math
 import os
 import stat
+import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carlib.errors import RunError
-from carlib.paths import variable_of
+from carlib.errors import CarlibError, RunError
+from carlib.paths import cache_root, variable_of
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +129,18 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def unforeseen(error: Exception) -> str:
+    """A sentence about an error that nobody foresaw; its traceback goes to a file that it names."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    log = cache_root() / "errors" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        write_atomically(made(log.parent) / log.name, "".join(traceback.format_exception(error)))
+        where = f"the traceback is in {log}"
+    except CarlibError as other:
+        where = f"its traceback could not be kept ({other})"
+    return f"unexpected error {what}; {where}. Please report it to the authors, with that file."
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 from toys import shape, toy_catalog, toy_recipe
 
-from carlib.apps.demo import ANY, Demo, build, serve
+from carlib.apps.demo import ANY, Demo, build, serve, served
 from carlib.apps.predictor import Predictor, publish
 from carlib.errors import CarlibError, PhotoError, RunError
 from carlib.training.loop import load_or_train
@@ -28,6 +30,12 @@ def demo(toy_root, tmp_path_factory) -> Demo:
         checkpoint, _ = load_or_train(toy_recipe(epochs=6), catalog, progress=False)
         publish(checkpoint, catalog, path=folder / "small.safetensors")
         return Demo(Predictor.load(folder / "small.safetensors"), catalog)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def upload(folder: Path, name: str = "disc.png", kind: int = 2, seed: int = 900) -> str:
@@ -77,14 +85,11 @@ def test_makes_narrow_the_search(demo) -> None:
 
 
 @pytest.fixture(scope="module")
-def address(demo) -> str:
-    import gradio as gr
-
-    page = build(demo)
-    _, found, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    yield found
-    page.close()
-    gr.close_all()
+def address(demo, tmp_path_factory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARLIB_CACHE", str(tmp_path_factory.mktemp("served")))
+        with served(demo, free_port()) as found:
+            yield found
 
 
 @pytest.fixture(scope="module")

@@ -226,40 +226,6 @@ def test_a_loss_that_is_no_number_stops_with_the_learning_rate_and_the_step(
     assert not Run.of(recipe, toys).finished
 
 
-class Hungry(torch.nn.Module):
-    """A network that runs out of memory on more than `most` photos."""
-
-    def __init__(self, inner: torch.nn.Module, most: int) -> None:
-        super().__init__()
-        self.inner, self.most = inner, most
-
-    def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        if self.training and len(photos) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
-        return self.inner(photos)
-
-
-def make_hungry(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    make = building.make_network
-    monkeypatch.setattr(building, "make_network", lambda *a, **k: Hungry(make(*a, **k), most))
-
-
-def test_out_of_memory_halves_the_pieces_and_goes_on(toys, tmp_path, monkeypatch, capsys):
-    recipe = toy_recipe(epochs=1, optimizer="sgd", lr=0.05)
-    whole = load_tensors(train(recipe, toys, tmp_path / "whole").last)[0]
-    make_hungry(monkeypatch, 3)
-    pieces = load_tensors(train(recipe, toys, tmp_path / "pieces").last)[0]
-    assert "pieces of 2 photos, 4 to a step" in capsys.readouterr().out
-    for name, tensor in whole.items():
-        assert torch.allclose(tensor, pieces[f"inner.{name}"], atol=1e-5)
-
-
-def test_out_of_memory_with_one_photo_is_an_error(toys, monkeypatch):
-    make_hungry(monkeypatch, 0)
-    with pytest.raises(RunError, match="single photo; use a smaller size"):
-        train(toy_recipe(), toys)
-
-
 def test_full_disk_stops_with_the_file_named_and_the_old_one_whole(toys, monkeypatch):
     recipe = toy_recipe(epochs=3)
     run, replace, full = Run.of(recipe, toys), os.replace, False

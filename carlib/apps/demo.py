@@ -6,19 +6,23 @@ tested without a browser, and the page in one.
 
 from __future__ import annotations
 
+import html
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
-from carlib.errors import CarlibError, RunError, optional
+from carlib.errors import CarlibError, RunError, optional, shown
+from carlib.files import unforeseen
 
 with optional():
     import gradio as gr
 
+from carlib.apps import server
 from carlib.apps.predictor import Predictor, open_photo
 from carlib.data.catalog import Catalog
 from carlib.data.class_names import parse_name
@@ -33,7 +37,11 @@ NEIGHBORS = 8  # that a search gives
 ANY = "any make"
 SHOWN = {"interactive": False, "height": 300, "buttons": ["download", "fullscreen"]}
 # One photo at a time goes through the network, whoever asks and for what.
-QUEUE = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal"}
+QUEUE = {
+    "concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal",
+    "api_visibility": "private",
+}  # fmt: skip
+WAITING = 64  # people; the next one is asked to come back
 INTRODUCTION = """# Which car is this?
 A network that learned {classes} classes answers here, on this computer; photos leave it nowhere.
 The car should fill the photo."""
@@ -94,8 +102,9 @@ class Demo:
 
 
 def build(demo: Demo) -> gr.Blocks:
-    """The page, not yet served."""
-    with gr.Blocks(title="carlib", analytics_enabled=False) as page:
+    """The page, not yet served; what it is sent is deleted after `server.KEPT` seconds."""
+    cleaning = (60, server.KEPT)  # every so many seconds, files so many seconds old
+    with gr.Blocks(title="carlib", analytics_enabled=False, delete_cache=cleaning) as page:
         gr.Markdown(INTRODUCTION.format(classes=len(demo.predictor.class_names)))
         with gr.Tab("Identify"):
             _identify_tab(demo)
@@ -103,7 +112,7 @@ def build(demo: Demo) -> gr.Blocks:
             _search_tab(demo)
         with gr.Tab("Compare"):
             _compare_tab(demo)
-    return page
+    return page.queue(max_size=WAITING, api_open=False)
 
 
 def _identify_tab(demo: Demo) -> None:
@@ -146,8 +155,20 @@ def _photo_field(label: str) -> gr.Image:
     (No subclass, of which gradio would write a stub file beside this one.)
     """
     image = gr.Image(label=label, sources=["upload", "clipboard"], type="filepath", height=300)
-    image.preprocess = lambda payload: payload.path if payload else None
+    image.preprocess = lambda payload: _sent(payload.path) if payload and payload.path else None
     return image
+
+
+def _sent(path: str) -> str:
+    """A path that a browser names; anything that was not sent to this server is refused."""
+    folder = Path(gr.utils.get_upload_folder()).resolve()
+    try:
+        file = Path(path).resolve(strict=True)
+    except (OSError, ValueError):
+        raise gr.Error("This photo is no longer here; upload it again.", duration=None) from None
+    if not file.is_relative_to(folder):
+        raise gr.Error("Only photos that were uploaded here are looked at.", duration=None)
+    return str(file)
 
 
 def _answering(answer: Callable) -> Callable:
@@ -155,28 +176,53 @@ def _answering(answer: Callable) -> Callable:
 
     def answered(*inputs):
         try:
-            return answer(*inputs)
+            return server.within(server.SECONDS, answer, *inputs)
         except CarlibError as error:
-            raise gr.Error(str(error), duration=None, print_exception=False) from None
+            raise _told(str(error)) from None
+        except Exception as error:
+            raise _told(unforeseen(error)) from None
 
     return answered
 
 
-def serve(predictor: Predictor, data: str = "showroom", port: int = 7860, wait: bool = True) -> str:
-    """Serve the demo on this machine alone and give its address; ends with Ctrl-C if it waits.
+def _told(words: str) -> gr.Error:
+    """An error that the page shows; names of files stand in it as they are, not as HTML."""
+    return gr.Error(html.escape(shown(words)), duration=None, print_exception=False)
+
+
+@contextmanager
+def served(demo: Demo, port: int, wait: bool = False) -> Iterator[str]:
+    """The page at an address of this machine, until the end of the block or, if it waits, Ctrl-C.
+
+    Raises `RunError` when the port is taken.
+    """
+    with server.uploads() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        page = build(demo)
+        try:
+            _, address, _ = page.launch(
+                server_name=server.HOSTS[0], server_port=port, share=False, quiet=not wait,
+                prevent_thread_lock=not wait, allowed_paths=demo.examples(), footer_links=[],
+                max_file_size=server.UPLOAD, ssr_mode=False, enable_monitoring=False,
+                mcp_server=False, pwa=False,
+                app_kwargs=server.guarded([folder, *map(Path, demo.examples())]),
+            )  # fmt: skip
+        except OSError:
+            raise RunError(f"port {port} is taken; choose another with --port") from None
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def serve(predictor: Predictor, data: str = "showroom", port: int = 7860) -> None:
+    """Serve the demo on this machine alone until Ctrl-C.
 
     Raises `RunError` when the port is taken.
     """
     demo = Demo(predictor, open_catalog(data).with_val())
-    try:
-        _, address, _ = build(demo).launch(
-            server_name="127.0.0.1", server_port=port, share=False, prevent_thread_lock=not wait,
-            allowed_paths=[str(Path(file).parent) for file in demo.examples(1)],
-            quiet=not wait, footer_links=[],
-        )  # fmt: skip
-    except OSError:
-        raise RunError(f"port {port} is taken; choose another with --port") from None
-    return address
+    with server.ended_properly(), served(demo, port, wait=True):
+        pass
 
 
 def _upload(path: str | None) -> np.ndarray:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from carlib.errors import CarlibError, shown
-from carlib.files import made, write_atomically
-from carlib.paths import cache_root
+from carlib.files import unforeseen
 
 if TYPE_CHECKING:
     from carlib.data.catalog import Catalog
@@ -44,14 +41,7 @@ USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__bases__ == (E
 
 def caught(error: Exception) -> typer.Exit:
     """The last net: an error that nobody foresaw, as a line, its traceback in a file."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    log = cache_root() / "errors" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        write_atomically(made(log.parent) / log.name, "".join(traceback.format_exception(error)))
-        where = f"the traceback is in {log}"
-    except CarlibError as other:
-        where = f"its traceback could not be kept ({other})"
-    complain(f"unexpected error {what}; {where}. Please report it to the authors, with that file.")
+    complain(unforeseen(error))
     return typer.Exit(3)
 
 

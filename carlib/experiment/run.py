@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,14 @@ class Run:
         key = hashlib.sha256(f"{recipe.hash}{data['fingerprint']}".encode()).hexdigest()[:8]
         named = file_name(recipe.name, catalog.name, f"seed{recipe.seed}", key)
         run = cls(Path(folder) if folder else runs_root() / named, recipe)
-        if run._text("recipe.json", recipe_from_json, recipe).hash != recipe.hash:
-            raise RunError(f"{run.folder}: holds another recipe; choose another folder")
+        held = run._text("recipe.json", recipe_from_json, recipe)
+        if held.hash != recipe.hash:
+            differing = [f"{name} {value}" for name, value in asdict(held).items()
+                         if name not in ("name", "note") and value != getattr(recipe, name)]  # fmt: skip
+            raise RunError(
+                f"{run.folder}: holds another recipe (it has {', '.join(differing)}); "
+                f"choose another folder"
+            )
         if run._text("data.json", json.loads, data) != data:
             raise RunError(
                 f"{run.folder}: was begun with another catalog or split, with other photos, or by "

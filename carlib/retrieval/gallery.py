@@ -9,19 +9,22 @@ the digest of its bytes: one that was replaced since is told by `changed`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from carlib.data.catalog import Catalog
 from carlib.data.digests import UNREADABLE
 from carlib.errors import RunError
-from carlib.files import check_regular, checked, made, read_json, write_atomically
+from carlib.files import check_regular, checked, made, read_json, write_atomically, writing
 from carlib.retrieval.embeddings import Embeddings, scaled
 
 if TYPE_CHECKING:
@@ -141,11 +144,17 @@ class Gallery:
     def save(self, folder: Path | str) -> Path:
         """Write the gallery; a kill in the middle leaves the one that was there before.
 
-        The description is written last and names the files that belong to it.
+        The description is written last and names the files that belong to it. One process writes
+        at a time, and the last one's gallery stays.
         """
+        folder = made(Path(folder))
+        with writing(folder), FileLock(folder / "gallery.lock"):
+            self._write(folder)
+        return folder
+
+    def _write(self, folder: Path) -> None:
         import faiss
 
-        folder = made(Path(folder))
         version = f"{os.getpid()}-{len(self.table)}-{self.index.ntotal}-{os.urandom(3).hex()}"
         about = {
             "kind": self.kind,
@@ -158,10 +167,11 @@ class Gallery:
         write_atomically(folder / about["index"], faiss.serialize_index(self.index).tobytes())
         write_atomically(folder / about["table"], self.table.to_parquet())
         write_atomically(folder / "gallery.json", json.dumps(about, indent=1) + "\n")
-        for old in (*folder.glob("index-*.faiss"), *folder.glob("photos-*.parquet")):
+        patterns = ("index-*", "photos-*", "gallery.json.*")  # halves of killed writers, too
+        for old in itertools.chain.from_iterable(map(folder.glob, patterns)):
             if old.name not in about.values():
-                old.unlink()
-        return folder
+                with suppress(PermissionError):  # Windows: somebody reads it; the next one deletes
+                    old.unlink()
 
     @classmethod
     def load(
@@ -172,17 +182,9 @@ class Gallery:
         Raises `RunError` for one of another network when `network` is given, and for one of other
         photos when `catalog` is.
         """
-        import faiss
-
         folder = Path(folder)
         try:
-            about = checked(read_json(folder / "gallery.json"), **ABOUT)
-            files = [folder / Path(about[part]).name for part in ("index", "table")]
-            for file in files:
-                check_regular(file)
-            index, table = faiss.read_index(str(files[0])), pd.read_parquet(files[1])
-            index = _tuned(index, about["kind"])
-            _check_table(table, index)
+            about, index, table = _read(folder)
         except FileNotFoundError as error:
             raise RunError(f"{error.filename}: no such file; build the gallery first") from None
         except Exception as error:  # pandas, pyarrow and faiss fail in many ways
@@ -202,6 +204,34 @@ class Gallery:
                 f"{others[0]}; remove and add them, or build the gallery again"
             )
         return gallery
+
+
+def _read(folder: Path) -> tuple[dict[str, object], faiss.Index, pd.DataFrame]:
+    """The description of a gallery and the two files that it names.
+
+    Where a writer has just replaced them by others, the description is read again.
+    """
+    about = checked(read_json(folder / "gallery.json"), **ABOUT)
+    while True:
+        try:
+            return about, *_read_files(folder, about)
+        except Exception:  # faiss tells a file that is gone from one that is damaged in words only
+            now = checked(read_json(folder / "gallery.json"), **ABOUT)
+            if now == about:
+                raise
+            about = now
+
+
+def _read_files(folder: Path, about: Mapping[str, object]) -> tuple[faiss.Index, pd.DataFrame]:
+    import faiss
+
+    files = [folder / Path(about[part]).name for part in ("index", "table")]
+    for file in files:
+        check_regular(file)
+    index, table = faiss.read_index(str(files[0])), pd.read_parquet(files[1])
+    index = _tuned(index, about["kind"])
+    _check_table(table, index)
+    return index, table
 
 
 def _check_table(table: pd.DataFrame, index: faiss.Index) -> None:

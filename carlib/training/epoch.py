@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from carlib.distributed import gathered
@@ -71,7 +72,7 @@ def train_step(
         group["lr"] = lr * group["lr_scale"]
     while True:
         set_seed(seed, parts.device)  # dropout: other masks in every process
-        with contextlib.suppress(torch.OutOfMemoryError):
+        with _memory_may_end():
             totals = gradients(parts, photos, targets, whole, state.accumulate)
             break
         _halve_pieces(parts, state, len(photos))
@@ -136,13 +137,28 @@ def near_right(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (labels[similarity.argmax(1)] == labels).float().sum()
 
 
+@contextlib.contextmanager
+def _memory_may_end() -> Iterator[None]:
+    """Go on after the block where memory ran out in it: a GPU's, or this machine's."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        pass
+    except RuntimeError as error:  # torch has no class for the machine's own memory
+        if "can't allocate memory" not in str(error):
+            raise
+
+
 def _halve_pieces(parts: Parts, state: TrainState, photos: int) -> None:
     """Smaller pieces from now on. The error is gone by now, and with it what it held on to."""
-    if state.accumulate >= photos:
-        raise RunError("out of memory with a single photo; use a smaller size")
+    norms = any(isinstance(module, nn.BatchNorm1d) for module in parts.network.modules())
+    least = 2 if norms else 1  # a batch norm of vectors has no statistics of one photo
+    if photos // state.accumulate <= least:
+        few = "two photos" if norms else "a single photo"
+        raise RunError(f"out of memory with {few}; use a smaller size")
     if parts.accelerator.num_processes > 1:  # the others wait for this one's gradients meanwhile
         raise RunError(f"out of memory; start again with accumulate={2 * state.accumulate}")
-    state.accumulate = min(2 * state.accumulate, photos)
+    state.accumulate = min(2 * state.accumulate, photos // least)
     print(
         f"out of memory: going on with pieces of {math.ceil(photos / state.accumulate)} "
         f"photos, {state.accumulate} to a step"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from carlib.data.store import PhotoStore
 from carlib.data.transforms import cpu_pipeline, for_gpu, gpu_pipeline, preset
+from carlib.errors import RunError
 from carlib.evaluation.features import Features
 from carlib.experiment.recipe import Recipe
 from carlib.runtime import one_thread_a_photo
@@ -98,6 +100,20 @@ class Stream:
         """What the tickets ask for, photos (batch, h, w, 3) uint8."""
         self.tickets[:] = tickets
         return (photos.to(self.device, non_blocking=True) for photos in self.loader)
+
+
+@contextmanager
+def workers_may_end() -> Iterator[None]:
+    """Say in words that a worker process was killed: torch raises that wherever it hears of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            "a process that reads photos was ended, often for want of memory; the same command "
+            "goes on after the last finished epoch (with workers=0 there are no such processes)"
+        ) from error
 
 
 class CpuLoader:

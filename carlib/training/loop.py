@@ -30,6 +30,7 @@ from carlib.files import made, save_tensors, write_atomically, writing
 from carlib.models.networks import count_parameters
 from carlib.runtime import as_trained, prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
+from carlib.training.loaders import workers_may_end
 from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
 from carlib.training.state import TrainState, load_state, save_state
 
@@ -112,7 +113,8 @@ def train(
             state = load_state(run.state, parts) if begun else state
             spent = open_loader(parts, workers, show)
             state.seconds = state.seconds or spent
-            fit(run, parts, state, show, profile)
+            with workers_may_end():
+                fit(run, parts, state, show, profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
