@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from harness.cases import KINDS, World
-from harness.run import all_cases, failures, table, tried
+from harness.run import FAILURES, all_cases, failures, table, tried
 
+from carlib.experiment.record import load_records, the_one
+
+ROOT = Path(__file__).resolve().parents[1]
 CASES = all_cases()
 
 
@@ -26,6 +30,13 @@ def test_every_kind_is_tried_often() -> None:
     counts = Counter(case.kind for case in CASES)
     assert set(counts) == set(KINDS) and min(counts.values()) >= 25
     assert len(CASES) >= 600
+
+
+def test_readme_counts_these_cases() -> None:
+    """The record from which README has its table: `python tests/harness --record` renews it."""
+    made = the_one(load_records(ROOT / "data" / "results"), "benchmark", "reliability")
+    assert made.metrics["tried"] == len(CASES)
+    assert all(made.metrics[verdict] == 0 for verdict in FAILURES)
 
 
 @pytest.mark.parametrize("kind", KINDS)

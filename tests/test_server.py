@@ -62,8 +62,13 @@ def ask(client: httpx.Client, function: int, data: list[object], session: str = 
 
 def functions(client: httpx.Client) -> list[int]:
     """Numbers of the page's three buttons: identify, search, compare."""
-    asked = client.get("/config").json()["dependencies"]
-    return [one["id"] for one in asked if any(target[1] == "click" for target in one["targets"])]
+    page = client.get("/config").json()
+    buttons = {part["id"] for part in page["components"] if part["type"] == "button"}
+    return [
+        one["id"]
+        for one in page["dependencies"]
+        if buttons & {target[0] for target in one["targets"]}
+    ]
 
 
 # --- who may ask ----------------------------------------------------------------------------------

@@ -152,7 +152,27 @@ def readme() -> str:
         title = nbformat.read(path, as_version=4).cells[0].source.split("\n")[0].lstrip("# ")
         rows.append(f"| [{title}](notebooks/{path.name}) | {badge(path)} |")
     text = fill((ROOT / "README.md").read_text(encoding="utf-8"), "notebooks", "\n".join(rows))
-    return fill(text, "layout", layout())
+    return fill(fill(text, "layout", layout()), "reliability", reliability())
+
+
+def reliability() -> str:
+    """What came of the bad and edge inputs that `python tests/harness --record` tried."""
+    from carlib.experiment.record import load_records, the_one
+
+    record = the_one(load_records(ROOT / "data" / "results"), "benchmark", "reliability")
+    if record is None:
+        return ""
+    heads = [head for head in record.metrics if head != "tried"]
+    lines = [
+        "| kind of input | tried | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 2) + "|",
+    ]
+    rows = record.extra["kinds"] | {"all": record.metrics}
+    for kind, counts in rows.items():
+        tried = sum(counts[head] for head in heads)
+        numbers = (f"{int(number):,}" for number in (tried, *(counts[head] for head in heads)))
+        lines.append(f"| {kind} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
 
 
 def copies_folder() -> Path | None:

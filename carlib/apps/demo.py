@@ -31,6 +31,7 @@ from carlib.data.opening import open_catalog
 from carlib.plots import overlay
 from carlib.retrieval.embeddings import embed
 from carlib.retrieval.gallery import Gallery
+from carlib.runtime import give_back_freed_memory
 
 SHOWN_SIDE = 640  # pixels: longer sides are made smaller, for the answer and for the page
 NEIGHBORS = 8  # that a search gives
@@ -181,6 +182,8 @@ def _answering(answer: Callable) -> Callable:
             raise _told(str(error)) from None
         except Exception as error:
             raise _told(unforeseen(error)) from None
+        finally:
+            give_back_freed_memory()
 
     return answered
 

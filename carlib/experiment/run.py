@@ -43,11 +43,13 @@ class Run:
         run = cls(Path(folder) if folder else runs_root() / named, recipe)
         held = run._text("recipe.json", recipe_from_json, recipe)
         if held.hash != recipe.hash:
-            differing = [f"{name} {value}" for name, value in asdict(held).items()
-                         if name not in ("name", "note") and value != getattr(recipe, name)]  # fmt: skip
+            wanted = asdict(recipe)
+            differing = ", ".join(
+                f"{name} {value}" for name, value in asdict(held).items()
+                if name not in ("name", "note") and value != wanted[name]
+            )  # fmt: skip
             raise RunError(
-                f"{run.folder}: holds another recipe (it has {', '.join(differing)}); "
-                f"choose another folder"
+                f"{run.folder}: holds another recipe (it has {differing}); choose another folder"
             )
         if run._text("data.json", json.loads, data) != data:
             raise RunError(
