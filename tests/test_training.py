@@ -259,7 +259,7 @@ def test_a_second_training_in_the_same_folder_is_refused(toys):
 
 def test_a_folder_keeps_to_its_recipe_and_its_photos(toys, toy_root, tmp_path):
     train(toy_recipe(epochs=1), toys, tmp_path / "mine")
-    with pytest.raises(RunError, match="mine: holds another recipe; choose another folder"):
+    with pytest.raises(RunError, match=r"mine: holds another recipe \(it has epochs 1\); choose"):
         train(toy_recipe(epochs=2), toys, tmp_path / "mine")
     with pytest.raises(RunError, match="mine: was begun with another catalog or split"):
         train(toy_recipe(epochs=1), toy_catalog(toy_root, 0.25), tmp_path / "mine")

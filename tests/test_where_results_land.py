@@ -72,7 +72,7 @@ def repository(tmp_path: Path) -> Path:
     root = tmp_path / "repository"
     (root / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", root)
-    blocks = ("results", "notebooks", "layout")
+    blocks = ("results", "notebooks", "layout", "reliability")
     marks = "".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in blocks)
     (root / "README.md").write_text(marks, encoding="utf-8")
     setup = "import carlib\n\nhere = carlib.setup()"
