@@ -6,7 +6,8 @@ Packages of `colab_pins.txt` (Colab's GPU image, as its makers publish it, as fa
 touch them) are installed for Python 3.13 in a folder of their own. Above them lies an environment
 that begins empty and takes what the set-up cell installs, so whatever it would change is seen; any
 change is a failure. `google.colab` is a stub, numpy is imported first as Colab does, the set-up
-cell runs twice, and the project's address leads to this checkout. There is no GPU in this.
+cell runs twice, and the project's address leads to this checkout, which is cloned into /content
+anew, in the place of an older clone. There is no GPU in this.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ def main(names: list[str]) -> int:
     """Run the notebooks in one machine, one after the other; 1 where a package was changed."""
     if not CONTENT.is_dir() or not os.access(CONTENT, os.W_OK):
         sys.exit(f"notebooks on Colab run in {CONTENT}; make that folder, writable, and call again")
+    # A clone that an earlier call left would be taken for this one: set-up clones only once.
+    shutil.rmtree(CONTENT / address()["repository"].rsplit("/", 1)[-1], ignore_errors=True)
     make_base()
     make_above()
     before, more = versions(), environment()
