@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from toys import shape, toy_catalog, toy_recipe
 
 from carlib.apps.demo import ANY, Demo, build, serve, served
 from carlib.apps.predictor import Predictor, publish
+from carlib.data.catalog import Extras
 from carlib.errors import CarlibError, PhotoError, RunError
 from carlib.training.loop import load_or_train
 
@@ -89,7 +92,7 @@ def address(demo, tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CARLIB_CACHE", str(tmp_path_factory.mktemp("served")))
         with served(demo, free_port()) as found:
-            yield found
+            yield found.local_url
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,27 @@ def test_upload_click_read_the_answer(page, tmp_path) -> None:
     page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()
     shot = page.screenshot(path=tmp_path / "page.png")
     assert len(shot) > 10_000
+
+
+def test_a_picture_that_comes_along_is_answered(browser, demo, tmp_path, monkeypatch) -> None:
+    """Of drawn cars, which may be shown; through the guard like any other request."""
+    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path))
+    shown = copy.copy(demo)
+    shown.catalog = replace(demo.catalog, extras=Extras(publishable=True))
+    with served(shown, free_port()) as site:
+        found = browser.new_page()
+        found.set_default_timeout(600_000)
+        found.goto(site.local_url)
+        found.get_by_text("drawn cars").wait_for()
+        for number in (0, 2):
+            found.locator(".gallery button, button.gallery-item").nth(number).click()
+            found.locator("[data-testid=image] img, .image-frame img").first.wait_for()
+            found.wait_for_load_state("networkidle")
+            found.get_by_role("button", name="Which car is this?").click()
+            wanted = Path(shown.examples()[number]).parent.name
+            answer = found.get_by_test_id("label-output-value")
+            answer.filter(has_text=wanted).wait_for()
+        found.close()
 
 
 def test_search_and_compare(page, tmp_path) -> None:

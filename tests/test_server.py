@@ -34,7 +34,8 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def client(demo: Demo, cache: Path) -> Iterator[httpx.Client]:  # noqa: F811
-    with served(demo, free_port()) as address, httpx.Client(base_url=address, timeout=120) as made:
+    with served(demo, free_port()) as page, httpx.Client(base_url=page.local_url) as made:
+        made.timeout = 120
         yield made
 
 
@@ -228,7 +229,7 @@ def test_uploads_lie_in_a_folder_of_this_user_alone(client, cache, tmp_path) -> 
 
 def test_uploads_end_with_the_server(demo, tmp_path, monkeypatch) -> None:  # noqa: F811
     monkeypatch.setenv("CARLIB_CACHE", str(tmp_path / "cache"))
-    with served(demo, free_port()) as address, httpx.Client(base_url=address) as client:
+    with served(demo, free_port()) as page, httpx.Client(base_url=page.local_url) as client:
         assert Path(send(client, upload(tmp_path))).exists()
     assert list((tmp_path / "cache" / "uploads").iterdir()) == []
 
@@ -257,6 +258,7 @@ def test_uploads_are_gone_however_the_server_ends(tmp_path, monkeypatch, how) ->
         ended.send_signal(how)
         ended.wait(600)
         assert folders[0].exists() == (how == signal.SIGKILL)
+        assert folders[0].with_suffix(".lock").exists() == (how == signal.SIGKILL)
         with server.uploads() as third:
             assert third.exists() and not folders[0].exists()
             assert (folders[1] / "photo.jpg").exists()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,11 @@ def _identify_tab(demo: Demo) -> None:
         heat = gr.Image(label="where the network looked", **SHOWN)
     button.click(_answering(demo.identify), photo, [bars, words, heat], **QUEUE)
     if files := demo.examples():
-        gr.Examples([[file] for file in files], photo, label="drawn cars")
+        # Not gr.Examples, which asks past the queue, where the server answers nobody.
+        drawn = gr.Dataset(
+            components=[photo], samples=[[file] for file in files], type="index", label="drawn cars"
+        )
+        drawn.click(_answering(partial(_chosen, files)), drawn, photo, api_visibility="private")
 
 
 def _search_tab(demo: Demo) -> None:
@@ -172,6 +177,13 @@ def _sent(path: str) -> str:
     return str(file)
 
 
+def _chosen(files: Sequence[str], number: int) -> str:
+    """The file of a picture that was clicked."""
+    if not 0 <= number < len(files):
+        raise CarlibError("There is no such picture.")
+    return files[number]
+
+
 def _answering(answer: Callable) -> Callable:
     """A method of `Demo` whose errors stay on the page, in words, until they are closed."""
 
@@ -194,8 +206,8 @@ def _told(words: str) -> gr.Error:
 
 
 @contextmanager
-def served(demo: Demo, port: int, wait: bool = False) -> Iterator[str]:
-    """The page at an address of this machine, until the end of the block or, if it waits, Ctrl-C.
+def served(demo: Demo, port: int) -> Iterator[gr.Blocks]:
+    """The page, served on this machine until the end of the block; its address is `local_url`.
 
     Raises `RunError` when the port is taken.
     """
@@ -203,9 +215,9 @@ def served(demo: Demo, port: int, wait: bool = False) -> Iterator[str]:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         page = build(demo)
         try:
-            _, address, _ = page.launch(
-                server_name=server.HOSTS[0], server_port=port, share=False, quiet=not wait,
-                prevent_thread_lock=not wait, allowed_paths=demo.examples(), footer_links=[],
+            page.launch(
+                server_name=server.HOSTS[0], server_port=port, share=False, quiet=True,
+                prevent_thread_lock=True, allowed_paths=demo.examples(), footer_links=[],
                 max_file_size=server.UPLOAD, ssr_mode=False, enable_monitoring=False,
                 mcp_server=False, pwa=False,
                 app_kwargs=server.guarded([folder, *map(Path, demo.examples())]),
@@ -213,7 +225,7 @@ def served(demo: Demo, port: int, wait: bool = False) -> Iterator[str]:
         except OSError:
             raise RunError(f"port {port} is taken; choose another with --port") from None
         try:
-            yield address
+            yield page
         finally:
             page.close(verbose=False)
 
@@ -224,8 +236,11 @@ def serve(predictor: Predictor, data: str = "showroom", port: int = 7860) -> Non
     Raises `RunError` when the port is taken.
     """
     demo = Demo(predictor, open_catalog(data).with_val())
-    with server.ended_properly(), served(demo, port, wait=True):
-        pass
+    with server.ended_properly(), served(demo, port) as page:
+        print(
+            f"Open {page.local_url} in a browser of this machine; Ctrl-C ends the demo.", flush=True
+        )
+        page.block_thread()
 
 
 def _upload(path: str | None) -> np.ndarray:

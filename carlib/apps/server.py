@@ -109,13 +109,14 @@ def uploads() -> Iterator[Path]:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
     folder = root / uuid.uuid4().hex
-    with FileLock(folder.with_suffix(".lock")):
-        folder.mkdir(mode=0o700)
-        try:
+    lock = folder.with_suffix(".lock")
+    try:
+        with FileLock(lock):
+            folder.mkdir(mode=0o700)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    folder.with_suffix(".lock").unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)
 
 
 def within(seconds: float, answer: Callable, *inputs: Any) -> Any:
