@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from toys import shape, toy_catalog, toy_recipe
 
+from carlib.apps import server
 from carlib.apps.demo import ANY, Demo, build, serve, served
 from carlib.apps.predictor import Predictor, publish
 from carlib.data.catalog import Extras
@@ -32,7 +33,8 @@ def demo(toy_root, tmp_path_factory) -> Demo:
             patch.setenv(f"CARLIB_{part.upper()}", str(folder / part))
         checkpoint, _ = load_or_train(toy_recipe(epochs=6), catalog, progress=False)
         publish(checkpoint, catalog, path=folder / "small.safetensors")
-        return Demo(Predictor.load(folder / "small.safetensors"), catalog)
+        shown = replace(catalog, extras=Extras(publishable=True))  # drawn: its page shows some
+        return Demo(Predictor.load(folder / "small.safetensors"), shown)
 
 
 def free_port() -> int:
@@ -129,25 +131,16 @@ def test_upload_click_read_the_answer(page, tmp_path) -> None:
     assert len(shot) > 10_000
 
 
-def test_a_picture_that_comes_along_is_answered(browser, demo, tmp_path, monkeypatch) -> None:
-    """Of drawn cars, which may be shown; through the guard like any other request."""
-    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path))
-    shown = copy.copy(demo)
-    shown.catalog = replace(demo.catalog, extras=Extras(publishable=True))
-    with served(shown, free_port()) as site:
-        found = browser.new_page()
-        found.set_default_timeout(600_000)
-        found.goto(site.local_url)
-        found.get_by_text("drawn cars").wait_for()
-        for number in (0, 2):
-            found.locator(".gallery button, button.gallery-item").nth(number).click()
-            found.locator("[data-testid=image] img, .image-frame img").first.wait_for()
-            found.wait_for_load_state("networkidle")
-            found.get_by_role("button", name="Which car is this?").click()
-            wanted = Path(shown.examples()[number]).parent.name
-            answer = found.get_by_test_id("label-output-value")
-            answer.filter(has_text=wanted).wait_for()
-        found.close()
+def test_a_picture_that_comes_along_is_answered(page, demo) -> None:
+    """Through the guard like any other request."""
+    page.get_by_text("drawn cars").wait_for()
+    for number in (0, 2):
+        page.locator(".gallery button, button.gallery-item").nth(number).click()
+        page.locator("[data-testid=image] img, .image-frame img").first.wait_for()
+        page.wait_for_load_state("networkidle")
+        page.get_by_role("button", name="Which car is this?").click()
+        wanted = Path(demo.examples()[number]).parent.name
+        page.get_by_test_id("label-output-value").filter(has_text=wanted).wait_for()
 
 
 def test_search_and_compare(page, tmp_path) -> None:
@@ -254,6 +247,14 @@ def test_two_users_at_once(browser, address, tmp_path) -> None:
 def test_a_taken_port_is_told(demo, address, monkeypatch) -> None:
     monkeypatch.setattr("carlib.apps.demo.Demo", lambda *_: demo)
     monkeypatch.setattr("carlib.apps.demo.open_catalog", lambda _: demo.catalog)
+    monkeypatch.setattr(server, "SERVING", threading.Lock())  # as in another process
     port = int(address.rstrip("/").rsplit(":", 1)[1])
     with pytest.raises(RunError, match=f"port {port} is taken"):
         serve(demo.predictor, port=port)
+
+
+def test_a_second_page_in_one_process_is_refused_and_disturbs_nobody(demo, page, tmp_path) -> None:
+    with pytest.raises(RunError, match="serves a demo already"), served(demo, free_port()):
+        pass
+    ask(page, upload(tmp_path))
+    page.get_by_test_id("label-output-value").filter(has_text="red disc").wait_for()

@@ -37,6 +37,9 @@ def client(demo: Demo, cache: Path) -> Iterator[httpx.Client]:  # noqa: F811
     with served(demo, free_port()) as page, httpx.Client(base_url=page.local_url) as made:
         made.timeout = 120
         yield made
+        assert any((cache / "uploads").iterdir())
+    assert list((cache / "uploads").iterdir()) == []  # what people sent ends with the server
+    assert server.TOLD not in os.environ
 
 
 def send(client: httpx.Client, path: Path | str) -> str:
@@ -225,13 +228,6 @@ def test_uploads_lie_in_a_folder_of_this_user_alone(client, cache, tmp_path) -> 
     assert path.is_relative_to(cache / "uploads") and path.exists()
     for folder in (cache / "uploads", *(cache / "uploads").glob("*/")):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-def test_uploads_end_with_the_server(demo, tmp_path, monkeypatch) -> None:  # noqa: F811
-    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path / "cache"))
-    with served(demo, free_port()) as page, httpx.Client(base_url=page.local_url) as client:
-        assert Path(send(client, upload(tmp_path))).exists()
-    assert list((tmp_path / "cache" / "uploads").iterdir()) == []
 
 
 SERVER = """\

@@ -209,10 +209,9 @@ def _told(words: str) -> gr.Error:
 def served(demo: Demo, port: int) -> Iterator[gr.Blocks]:
     """The page, served on this machine until the end of the block; its address is `local_url`.
 
-    Raises `RunError` when the port is taken.
+    Raises `RunError` when the port is taken, or when this process serves a page already.
     """
-    with server.uploads() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    with server.alone(), server.uploads() as folder:
         page = build(demo)
         try:
             page.launch(

@@ -7,6 +7,7 @@ server's own, which ends with it.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -24,7 +25,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
-from carlib.errors import CarlibError
+from carlib.errors import CarlibError, RunError
 from carlib.files import made
 from carlib.paths import cache_root
 
@@ -33,6 +34,8 @@ UPLOAD = 64 * 2**20  # bytes of a photo: more than any camera's JPEG
 MESSAGE = 2**18  # bytes of any other request
 SECONDS = 120.0  # that one answer may take
 KEPT = 600  # seconds that photos and answers are kept while the server runs
+TOLD = "GRADIO_TEMP_DIR"  # where gradio looks for the folder of uploads
+SERVING = threading.Lock()  # held while this process serves a page
 FILE = "/gradio_api/file="
 UPLOADS = "/gradio_api/upload"
 # What the page asks for, as its browser's log shows; no schema, no version, no call by name.
@@ -97,10 +100,25 @@ def guarded(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """The block in which this process serves a page; `RunError` where another one is served.
+
+    Gradio asks the environment, at each request, where uploads lie: a second page would turn
+    away what people send to the first.
+    """
+    if not SERVING.acquire(blocking=False):
+        raise RunError("this process serves a demo already; end it before another begins")
+    try:
+        yield
+    finally:
+        SERVING.release()
+
+
+@contextmanager
 def uploads() -> Iterator[Path]:
     """A folder for what people send, which only this user can read, and which is deleted after.
 
-    Folders of servers that were killed are deleted when the next one begins.
+    Gradio is told of it. Folders of servers that were killed are deleted when the next one begins.
     """
     root = made(cache_root() / "uploads")
     root.chmod(0o700)
@@ -109,12 +127,16 @@ def uploads() -> Iterator[Path]:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
     folder = root / uuid.uuid4().hex
-    lock = folder.with_suffix(".lock")
+    lock, before = folder.with_suffix(".lock"), os.environ.get(TOLD)
     try:
         with FileLock(lock):
             folder.mkdir(mode=0o700)
+            os.environ[TOLD] = str(folder)
             yield folder
     finally:
+        os.environ.pop(TOLD)
+        if before is not None:
+            os.environ[TOLD] = before
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
 
