@@ -309,8 +309,8 @@ def test_random_layers_change_the_map_of_a_trained_network(trained) -> None:
     assert names[0] == "head" and names[-1].startswith("body") and len(names) >= 5
     assert abs(correlations[-1]) < 0.6
     assert all(torch.equal(v, before[k]) for k, v in checkpoint.model.state_dict().items())
-    np.testing.assert_allclose(measures.rank_correlation(maps, maps), 1)
-    np.testing.assert_allclose(measures.rank_correlation(maps, -maps), -1)
+    np.testing.assert_allclose(measures.rank_correlation(maps, maps), 1, atol=1e-6)
+    np.testing.assert_allclose(measures.rank_correlation(maps, -maps), -1, atol=1e-6)
     assert (measures.rank_correlation(maps, np.ones_like(maps)) == 0).all()
 
 
