@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def made(request, tmp_path):
     photos = points()
     if request.param == "milvus":
         pytest.importorskip("pymilvus")
-        gallery = MilvusGallery.build(photos, str(tmp_path / "cars.db"))
+        gallery = MilvusGallery.build(photos, str(tmp_path / f"{uuid4().hex}.db"))
         yield gallery, photos
         gallery.client.close()
     else:

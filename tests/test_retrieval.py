@@ -108,7 +108,7 @@ def test_votes_are_those_of_scikit_learn(weights: str, k: int) -> None:
     distances, found = neighbors(gallery.vectors, queries.vectors, k, "euclidean")
     distances[distances < 1e-4] = 0
     ours = votes(distances, gallery.labels[found], 5, weights)
-    np.testing.assert_allclose(ours, theirs.predict_proba(queries.vectors), atol=1e-4)
+    np.testing.assert_allclose(ours, theirs.predict_proba(queries.vectors), atol=2e-3)
 
 
 def test_the_table_has_every_k_metric_and_weighting() -> None:

@@ -48,6 +48,11 @@ def caught(error: Exception) -> typer.Exit:
 class _ErrorsInWords(TyperGroup):
     """Prints an error that carlib raised on purpose as a message, without a traceback."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any("\0" in word for word in args):  # not every version of typer expects one in a path
+            raise typer.BadParameter("a word holds a zero byte, which no name of a file can")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
