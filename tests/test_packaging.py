@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -25,7 +26,9 @@ BUILD = "import sys; from setuptools import build_meta as b; b.build_{kind}(sys.
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of the repository, elsewhere: building leaves things behind."""
-    pytest.importorskip("setuptools", "77")  # the first that knows `license = "MIT"`
+    there = {d.name: d.version for d in importlib.metadata.distributions()}
+    if int(there.get("setuptools", "0").split(".")[0]) < 77:
+        pytest.skip('needs setuptools 77, the first that knows `license = "MIT"`')
     root = tmp_path_factory.mktemp("source")
     for path in tracked():
         target = root / path.relative_to(ROOT)
