@@ -62,6 +62,7 @@ def made(request, tmp_path):
     photos = points()
     if request.param == "milvus":
         pytest.importorskip("pymilvus")
+        # A name of its own: Milvus keeps what it knew of a file whose path another test gets.
         gallery = MilvusGallery.build(photos, str(tmp_path / f"{uuid4().hex}.db"))
         yield gallery, photos
         gallery.client.close()

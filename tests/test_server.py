@@ -34,12 +34,13 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def client(demo: Demo, cache: Path) -> Iterator[httpx.Client]:  # noqa: F811
+    before = os.environ.get(server.TOLD)
     with served(demo, free_port()) as page, httpx.Client(base_url=page.local_url) as made:
         made.timeout = 120
         yield made
         assert any((cache / "uploads").iterdir())
     assert list((cache / "uploads").iterdir()) == []  # what people sent ends with the server
-    assert server.TOLD not in os.environ
+    assert os.environ.get(server.TOLD) == before
 
 
 def send(client: httpx.Client, path: Path | str) -> str:
@@ -264,6 +265,20 @@ def test_uploads_are_gone_however_the_server_ends(tmp_path, monkeypatch, how) ->
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+def test_a_folder_that_cannot_be_made_is_told_as_what_it_is(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path))
+    monkeypatch.setattr(Path, "mkdir", failing_mkdir)
+    with pytest.raises(PermissionError, match="no folder here"), server.uploads():
+        pass
+
+
+def failing_mkdir(self: Path, *args: object, **options: object) -> None:
+    """Refuses the folder of one server; the one above it is there."""
+    if self.parent.name == "uploads":
+        raise PermissionError("no folder here")
+    os.makedirs(self, exist_ok=True)
 
 
 def test_a_lock_without_a_folder_is_no_trouble(tmp_path, monkeypatch) -> None:

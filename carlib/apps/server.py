@@ -134,7 +134,7 @@ def uploads() -> Iterator[Path]:
             os.environ[TOLD] = str(folder)
             yield folder
     finally:
-        os.environ.pop(TOLD)
+        os.environ.pop(TOLD, None)  # not set yet where the folder could not be made
         if before is not None:
             os.environ[TOLD] = before
         shutil.rmtree(folder, ignore_errors=True)
