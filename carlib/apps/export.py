@@ -183,7 +183,7 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
             "int8_change": rows[2]["change"],
             "int8_speed": rows[2]["speed"],
         },
-        scoring=scoring_of(checkpoint) | {"views": ["plain"]},
+        scoring=scoring_of(checkpoint),
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
         extra={

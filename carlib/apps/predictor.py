@@ -111,10 +111,10 @@ class Predictor:
 
     @torch.no_grad()
     def logits(self, photos: torch.Tensor) -> torch.Tensor:
-        """Logits (photos, classes) of framed photos, as the recipe scores: mirrored too, or not."""
+        """Logits (photos, classes) of framed photos."""
         self._must_classify()
         photos = photos.to(self.scorer.device)
-        return _finite(self.scorer.over_views(self.scorer, photos).mean(0).cpu())
+        return _finite(self.scorer(photos).cpu())
 
     def identify(self, photo: np.ndarray, box: Box | None = None, top: int = 5) -> Answer:
         """The `top` likeliest classes of a photo and whether it shows a known car at all."""
@@ -129,7 +129,7 @@ class Predictor:
     def embed(self, photo: np.ndarray, box: Box | None = None) -> np.ndarray:
         """The photo as the point that `retrieval.embeddings` makes of it: (1, dims) float32."""
         framed = self.framed(photo, box).to(self.scorer.device)
-        features = self.scorer.over_views(self.scorer.features, framed).mean(0)
+        features = self.scorer.features(framed)
         return _finite(self.scorer.network.embed(features).cpu()).numpy()
 
     def compare(

@@ -45,17 +45,14 @@ def logits_of(
         with torch.no_grad(), scorer.as_trained():
             logits = scorer.network.classify(features.of(positions)).float().cpu()
     else:
-        logits = scorer.predict(store, positions).mean(0)
+        logits = scorer.predict(store, positions)
     return logits, store.labels[positions], store.rows[positions]
 
 
 def features_of(
     checkpoint: Checkpoint, catalog: Catalog, split: str, progress: bool = True
 ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Pooled features (photos, dims) of a split as the recipe scores, table rows, photos' digests.
-
-    Framed as it scores, and averaged over its views.
-    """
+    """Pooled features (photos, dims) of a split, its photos' table rows and their digests."""
     scorer, store, positions = ready(checkpoint, catalog, split, progress)
     features = pooled_features(scorer, store, positions, progress=False)
     return features.of(positions).cpu(), store.rows[positions], store.digests[positions]
@@ -66,9 +63,13 @@ def ready(
 ) -> tuple[Scorer, PhotoStore, np.ndarray]:
     """The network ready to be asked, the store of photos, and the positions of a split in it.
 
-    Raises `RunError` when no photo of the split can be read.
+    Whoever looks at photos of split "test" comes through here, and is noted in the ledger. Raises
+    `RunError` when no photo of the split can be read.
     """
     part = catalog.select(split)
+    if split == "test":
+        entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
+        append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
     # The catalog with all splits is what training decoded: the store is then there already.
     store = PhotoStore.open(catalog, checkpoint.recipe.framing, progress)
     positions = store.positions(split)
@@ -154,7 +155,7 @@ def evaluate_views(checkpoint: Checkpoint, catalog: Catalog, split: str = "val")
 
 
 def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
-    """Refuse what has no classes to be right about; note in the ledger that test is opened."""
+    """Refuse what has no classes to be right about."""
     if checkpoint.recipe.embedding:
         raise RunError(
             f"{checkpoint.recipe.name} compares photos and names no class; use: carlib compare"
@@ -163,15 +164,12 @@ def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None
         raise RunError(
             f"{catalog.name}: photos of split {split!r} have no labels, so it cannot be scored"
         )
-    if split == "test":
-        entry = {"checkpoint": checkpoint.hash, "recipe": checkpoint.recipe.name}
-        append_to_ledger(entry | {"catalog": catalog.name, "split_hash": catalog.split_hash(split)})
 
 
 def scoring_of(checkpoint: Checkpoint) -> dict[str, object]:
     """How a checkpoint is asked, as a record says it: views, side in pixels, points compared by."""
     recipe = checkpoint.recipe
-    return {"views": list(recipe.views), "size": recipe.scored_size, "points": checkpoint.points}
+    return {"views": ["plain"], "size": recipe.scored_size, "points": checkpoint.points}
 
 
 def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:

@@ -63,7 +63,7 @@ def pooled_features(
     scorer: Scorer, store: PhotoStore, positions: np.ndarray, progress: bool = True
 ) -> Features:
     """Features of the photos at `positions`, on the scorer's device, from the cache when it has
-    them; the mean over the views that the recipe scores.
+    them.
 
     The cache knows the photos by the store's key (their bytes and framing) and side, the network by
     its weights. Of several processes that ask by chance one computes and the others wait; those
@@ -104,14 +104,14 @@ def _compute(
     batches = []
     with bar:
         for photos in scoring_photos(store, positions, scorer.size, scorer.device):
-            batches.append(scorer.over_views(scorer.features, photos).mean(0).float().cpu())
+            batches.append(scorer.features(photos).float().cpu())
             bar.update(len(photos))
     scorer.network.train(learning)
     return torch.cat(batches)
 
 
 def _key(scorer: Scorer, store: PhotoStore, positions: np.ndarray) -> str:
-    seen = f"v4|{store.key}|{scorer.size}|{'|'.join(scorer.recipe.views)}"
+    seen = f"v5|{store.key}|{scorer.size}"
     precision = scoring_precision(scorer.device, scorer.recipe.precision)
     seen += f"|{precision}" if precision != "no" else ""
     digest = hashlib.sha256(seen.encode())

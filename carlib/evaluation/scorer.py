@@ -1,7 +1,8 @@
-"""A network and all that it takes to ask it: normalization, side, views of a photo, device.
+"""A network and all that it takes to ask it: normalization, side of a photo, device.
 
 Logits, features, embeddings, heat maps, exports and single photos come from one `Scorer`, so that a
-photo is normalized in one place, once, and looked at from the same views whoever asks. Photos are
+photo is normalized in one place, once, and every network is asked about one view of it: the photo
+as it is. Other views (test-time augmentation) are asked for by name. Photos are
 (batch, 3, side, side) in 0…1.
 """
 
@@ -43,7 +44,7 @@ VIEWS: dict[str, Ask] = {  # of photos in 0…1, not normalized yet
 
 
 class Scorer(nn.Module):
-    """A network that takes photos as they are, at the side and from the views its recipe scores."""
+    """A network that takes photos as they are, at the side its recipe scores."""
 
     def __init__(
         self,
@@ -93,24 +94,22 @@ class Scorer(nn.Module):
         """Around a question to the network: the precision of its training, on a GPU."""
         return as_trained(self.device, self.recipe.precision)
 
-    def over_views(self, ask: Ask, photos: torch.Tensor, views: Sequence[str] = ()) -> torch.Tensor:
-        """What `ask` says of each view, (views, batch, …); the recipe's where none are named."""
-        return torch.stack([ask(VIEWS[view](photos)) for view in views or self.recipe.views])
-
     @torch.no_grad()
     def predict(
         self, store: PhotoStore, positions: np.ndarray, views: Sequence[str] = ()
     ) -> torch.Tensor:
-        """Logits (views, photos, classes) float32 on the CPU, in the order given; network in eval.
+        """Logits (photos, classes) float32 on the CPU, in the order given; network in eval.
 
-        Several processes share the photos, each is scored once.
+        With `views` (names in `VIEWS`) they are (views, photos, classes). Several processes share
+        the photos, each is scored once.
         """
         self.network.eval()
         batches = [
-            self.over_views(self, photos, views).transpose(0, 1).float().cpu()
+            torch.stack([self(VIEWS[view](photos)) for view in views or ("plain",)], 1).cpu()
             for photos in scoring_photos(store, shard(positions), self.size, self.device)
         ]
-        return all_gather(torch.cat(batches), len(positions)).transpose(0, 1)
+        logits = all_gather(torch.cat(batches), len(positions)).transpose(0, 1)
+        return logits if views else logits[0]
 
 
 def scoring_photos(

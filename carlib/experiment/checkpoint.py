@@ -67,7 +67,9 @@ class Checkpoint:
         Raises `RunError` when the file is not a checkpoint or its weights do not fit its recipe.
         """
         path = Path(path)
-        path = path / "best.safetensors" if os.path.isdir(path) else path
+        if os.path.isdir(path):  # a run: what dev chose, where it chose, else the last weights
+            best = path / "best.safetensors"
+            path = best if best.exists() else path / "last.safetensors"
         tensors, about = load_tensors(path)
         missing = {"recipe", "class_names", "mean", "std"} - about.keys()
         if missing:

@@ -19,7 +19,9 @@ def make_network(recipe: Recipe, num_classes: int, begin: bool = False) -> torch
         network = build_model(recipe.model, outputs, channels)
     else:
         pretrained = begin and recipe.weights == "pretrained"
-        network = build_backbone(recipe.model, outputs, channels, recipe.head, pretrained)
+        network = build_backbone(
+            recipe.model, outputs, channels, recipe.head, pretrained, recipe.pooling
+        )
     return Embedder(network) if recipe.embedding else network
 
 

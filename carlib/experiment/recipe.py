@@ -31,8 +31,9 @@ RANGES: dict[str, tuple[float, float]] = {  # what a number of a recipe may be, 
     "layer_decay": (0, 1), "weight_decay": (0, 100), "warmup": (0, 1), "step_epochs": (1, 100_000),
     "step_factor": (0, 1), "plateau_patience": (0, 100_000), "clip": (0, 1e6),
     "ema": (0, 0.999_999), "patience": (0, 100_000), "min_change": (0, 1e6),
-    "eval_every": (1, 100_000), "seed": (0, 2**63 - 1),
+    "eval_every": (1, 100_000), "dev": (0, 0.5), "norm_until": (0, 1), "seed": (0, 2**63 - 1),
 }  # fmt: skip
+RETIRED = ("flip_eval",)  # fields of earlier versions that said how to score, not how to train
 OR_ZERO = ("eval_size", "start_size", "store_size")  # 0 stands for another of a recipe's sizes
 LONGEST_CHANGE = 48  # characters of what was changed, in a variant's name
 
@@ -68,6 +69,7 @@ class Recipe:
     model: str = "simple_resnet"  # a name in carlib.models
     weights: str = "random"  # a backbone's: "random" or "pretrained"
     head: str = "linear"  # on a backbone: a name in carlib.models.backbones.HEADS
+    pooling: str = "mean"  # of a backbone's last maps: "mean" or "gem" (generalized mean)
     # which part learns when, see carlib.models.freezing; "head": a frozen body; "": all, always
     plan: str = ""
     embedding: int = 0  # numbers per photo of a network that compares photos; 0: a classifier
@@ -92,22 +94,26 @@ class Recipe:
     layer_decay: float = 1.0  # and of each block of the body relative to the block above it
     weight_decay: float = 0.05  # not applied to biases and norms
     schedule: str = "one_cycle"  # one_cycle, cosine, step, plateau or constant
+    cycle_momentum: bool = False  # one_cycle: momentum falls from .95 to .85 while the rate rises
     warmup: float = 0.1  # share of the steps with rising learning rate (one_cycle and cosine)
-    step_epochs: int = 7  # step: epochs between two drops
+    step_epochs: int = 7  # step: epochs between two drops, counted anew in each phase of a plan
     step_factor: float = 0.1  # step and plateau: what a drop multiplies by
     plateau_patience: int = 3  # plateau: epochs without improvement before a drop
     clip: float = 1.0  # largest gradient norm; 0: no clipping
     ema: float = 0.0  # decay of averaged weights per step; 0: off
+    norm_until: float = 1.0  # share of the epochs after which batch norms keep their statistics
     precision: str = "auto"  # "no", "fp16", "bf16", "auto": as carlib.runtime.precision_on says
     compile: bool = False  # torch.compile the network
 
     # stopping and choosing
-    monitor: str = "accuracy"  # val metric that chooses the best weights: accuracy, macro_f1,
-    # loss; for an embedding accuracy is Recall@1 among val photos, and map_at_r is the other
+    # What chooses looks at dev, a part of train; val chooses nothing and is scored at the end.
+    dev: float = 0.0  # share of the training photos that are kept back to choose by
+    keep: str = "last"  # which weights are the result: of the "last" epoch, or of dev's "best"
+    monitor: str = "accuracy"  # metric that says which epoch is best: accuracy, macro_f1, loss; for
+    # an embedding accuracy is Recall@1 among the photos looked at, and map_at_r is the other
     patience: int = 0  # epochs without improvement before stopping; 0: never stop early
     min_change: float = 0.0  # smaller improvements do not count
-    eval_every: int = 1  # epochs between two looks at val
-    flip_eval: bool = False  # score, or compare by, the mean of a photo and its mirror image
+    eval_every: int = 1  # epochs between two looks at dev, or at val where there is no dev
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,6 +136,9 @@ class Recipe:
         _known("monitor", self.monitor, monitored)
         _known("crop", self.crop, ("whole", "box"))
         _known("fit", self.fit, ("squash", "letterbox"))
+        _known("keep", self.keep, ("last", "best"))
+        _known("pooling", self.pooling, ("mean", "gem"))
+        self._ask_something_to_choose_by()
         if self.sampler == "pairs" and self.loss != "contrastive":
             raise RecipeError("sampler 'pairs' feeds two photos at a time, to loss 'contrastive'")
         if self.embedding and (self.mixup or self.cutmix):
@@ -138,10 +147,17 @@ class Recipe:
         if self.model in MODELS:
             self._ask_no_backbone()
 
+    def _ask_something_to_choose_by(self) -> None:
+        """What chooses an epoch or a rate needs photos that are neither learned nor scored."""
+        chooses = {"keep 'best'": self.keep == "best", "patience": self.patience,
+                   "schedule 'plateau'": self.schedule == "plateau"}  # fmt: skip
+        for what in (what for what, asked in chooses.items() if asked and not self.dev):
+            raise RecipeError(f"{what} chooses by photos that are kept back; set dev, such as 0.1")
+
     def _ask_no_backbone(self) -> None:
         """A network trained from scratch has no weights, head, plan or statistics to choose."""
-        plain = {"weights": "random", "head": "linear", "plan": "", "body_lr": 1.0,
-                 "layer_decay": 1.0}  # fmt: skip
+        plain = {"weights": "random", "head": "linear", "pooling": "mean", "plan": "",
+                 "body_lr": 1.0, "layer_decay": 1.0}  # fmt: skip
         asked = [name for name, value in plain.items() if getattr(self, name) != value]
         asked += ["statistics"] if self.statistics == "model" else []
         for name in asked:
@@ -157,18 +173,13 @@ class Recipe:
     @property
     def sees_the_same(self) -> bool:
         """A frozen body sees every photo the same way in every epoch, so once is enough."""
-        varied = self.augment != "none" or self.mixup or self.cutmix or self.flip_eval
+        varied = self.augment != "none" or self.mixup or self.cutmix or self.pooling != "mean"
         return self.plan == "head" and not varied and self.size_at(0) == self.scored_size
 
     @property
     def kept_size(self) -> int:
         """Side at which photos are kept decoded, pixels."""
         return self.store_size or max(self.size, self.scored_size)
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Names of the views of a photo whose mean is scored, see `evaluation.scorer.VIEWS`."""
-        return ("plain", "mirror") if self.flip_eval else ("plain",)
 
     @property
     def framing(self) -> Framing:
@@ -257,11 +268,11 @@ def recipe_from_dict(values: dict[str, object]) -> Recipe:
 
 
 def recipe_from_json(text: str) -> Recipe:
-    """A recipe from the JSON that `Recipe.to_json` wrote."""
+    """A recipe from the JSON that `Recipe.to_json` wrote, in this version or an earlier one."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecipeError(f"not a recipe: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError("not a recipe: expected a JSON object of fields")
-    return recipe_from_dict(values)
+    return recipe_from_dict({name: v for name, v in values.items() if name not in RETIRED})

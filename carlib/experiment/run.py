@@ -1,7 +1,8 @@
 """The folder that one training leaves behind.
 
-`recipe.json`, `data.json` (which photos), `metrics.csv`, `best.safetensors`, `last.safetensors`,
-TensorBoard events, `finished.json` at the end, and `state.safetensors` while it can be resumed.
+`recipe.json`, `data.json` (which photos), `metrics.csv`, `last.safetensors`, where dev chooses
+`best.safetensors`, TensorBoard events, `finished.json` at the end, and `state.safetensors` while it
+can be resumed.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ class Run:
             raise RunError(f"{path}: {error}; delete the folder to train again") from None
 
     @property
+    def kept(self) -> Path:
+        """The weights that are the result, as the recipe's `keep` says."""
+        return self.best if self.recipe.keep == "best" else self.last
+
+    @property
     def best(self) -> Path:
         return self.folder / "best.safetensors"
 
@@ -117,7 +123,7 @@ class Run:
 
 
 def _summary(text: str) -> dict[str, Any]:
-    return checked(json.loads(text), seconds=NUMBER, epochs=int, best_epoch=int, best=dict)
+    return checked(json.loads(text), seconds=NUMBER, epochs=int, best_epoch=int, kept=dict)
 
 
 def _history(text: str) -> list[dict[str, float]]:

@@ -10,10 +10,10 @@ import torch
 
 from carlib.data.catalog import Catalog
 from carlib.data.framing import Framing
-from carlib.data.store import PhotoStore
 from carlib.data.table import boxes_of, labels_of
 from carlib.errors import RunError
-from carlib.evaluation.scorer import Scorer, scoring_photos
+from carlib.evaluation.evaluate import ready
+from carlib.evaluation.scorer import scoring_photos
 from carlib.experiment.checkpoint import Checkpoint
 
 KINDS = ("right", "wrong", "unsure")  # photos to look at
@@ -91,21 +91,20 @@ def see(
 ) -> ScoredImages:
     """Photos of a split (`count` of them, drawn by seed; 0: all) as the network sees them.
 
-    Probabilities are of the single view that is explained, whatever views the recipe scores.
+    Raises `RunError` when no photo of the split can be read.
     """
     checkpoint.check_classes(catalog)
-    recipe, scorer = checkpoint.recipe, Scorer.of(checkpoint)
-    store = PhotoStore.open(catalog, recipe.framing, progress=False)
-    positions = store.positions(split)
+    scorer, store, positions = ready(checkpoint, catalog, split, progress=False)
     if count:
         drawn = np.random.default_rng(seed).permutation(len(positions))[:count]
         positions = positions[np.sort(drawn)]
     batches = scoring_photos(store, positions, scorer.size, scorer.device)
     parts = [(photos.cpu(), scorer(photos).softmax(1).cpu()) for photos in batches]
-    if not parts:
-        raise RunError(f"{catalog.name}: no photo of split {split!r} can be read")
     rows = store.rows[positions]
     table = catalog.table.iloc[rows].reset_index(drop=True)
     photos, chances = (torch.cat(side) for side in zip(*parts, strict=True))
-    framing, sample = replace(recipe.framing, size=scorer.size), Sample(split, count, seed)
+    framing, sample = (
+        replace(checkpoint.recipe.framing, size=scorer.size),
+        Sample(split, count, seed),
+    )
     return ScoredImages(photos, table, rows, chances.numpy(), catalog.class_names, framing, sample)

@@ -73,7 +73,10 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "dropout": lambda features, classes: nn.Sequential(
         nn.Dropout(0.5), nn.Linear(features, classes)
     ),
-    # Study S4's head, and the one that study S2 described.
+    "light_dropout": lambda features, classes: nn.Sequential(  # study S2's
+        nn.Dropout(0.3), nn.Linear(features, classes)
+    ),
+    # Study S4's head.
     "norm_dropout": lambda features, classes: nn.Sequential(
         nn.BatchNorm1d(features), nn.Dropout(0.7), nn.Linear(features, classes)
     ),
@@ -88,7 +91,7 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
         nn.BatchNorm1d(features),
         small_linear(features, dims),
     ),
-    "mlp": lambda features, classes: nn.Sequential(
+    "mlp": lambda features, classes: nn.Sequential(  # the one that study S2 described
         nn.Linear(features, 512), nn.ReLU(inplace=True), nn.Dropout(0.2), nn.Linear(512, classes)
     ),
 }
@@ -100,8 +103,11 @@ def build_backbone(
     in_channels: int = 3,
     head: str = "linear",
     pretrained: bool = False,
+    pooling: str = "mean",
 ) -> Classifier:
     """A network of `BACKBONES` under a head of `HEADS`, its body pretrained or random.
+
+    `pooling` "gem" puts the generalized mean in the place of the body's own pooling.
 
     Raises `RecipeError` for unknown names and `WeightsError` when no weights are found.
     """
@@ -110,6 +116,10 @@ def build_backbone(
             raise RecipeError(f"unknown {field} {value!r}; known: {', '.join(known)}")
     backbone = BACKBONES[name]
     body = _body(backbone, in_channels, pretrained)
+    if pooling == "gem":
+        if not hasattr(getattr(body, "global_pool", None), "pool_type"):
+            raise RecipeError(f"pooling 'gem' needs a network that pools maps; {name} does not")
+        body.global_pool = GeneralizedMean()
     kind = InceptionClassifier if name == "inception_v3" else Classifier
     model = kind(body, body.num_features, num_classes, dropout=0.0)
     model.head = HEADS[head](body.num_features, num_classes)
@@ -134,6 +144,21 @@ def _body(backbone: Backbone, in_channels: int, pretrained: bool) -> nn.Module:
                 f"put the right file there, or remove it"
             ) from None
     return timm.create_model(backbone.weights, pretrained=False, **options)
+
+
+class GeneralizedMean(nn.Module):
+    """(mean of xᵖ)^(1/p) over a map's places, p learned from 3 on: between mean and maximum.
+
+    Radenović 2019 (arXiv:1711.02512). Maps (batch, channels, height, width) to (batch, channels).
+    """
+
+    def __init__(self, power: float = 3.0, least: float = 1e-6) -> None:
+        super().__init__()
+        self.power, self.least = nn.Parameter(torch.tensor([power])), least
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        raised = maps.float().clamp(min=self.least) ** self.power
+        return raised.mean((2, 3)) ** (1 / self.power)
 
 
 class InceptionClassifier(Classifier):

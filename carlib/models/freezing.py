@@ -72,6 +72,15 @@ def phase_at(phases: tuple[Phase, ...], epoch: int) -> Phase:
     return phases[-1]
 
 
+def epoch_of_phase(phases: tuple[Phase, ...], epoch: int) -> int:
+    """How many epochs of its own phase lie before an epoch (0-based)."""
+    for phase in phases:
+        if epoch < phase.epochs:
+            break
+        epoch -= phase.epochs
+    return epoch
+
+
 def set_trainable(model: nn.Module, part: str) -> None:
     """Let a part and everything above it learn; what is frozen also scores as in evaluation.
 
@@ -93,6 +102,13 @@ def set_trainable(model: nn.Module, part: str) -> None:
         module = body.get_submodule(name)
         module.train()
         module.requires_grad_(True)
+
+
+def keep_statistics(model: nn.Module) -> None:
+    """Have batch norms use the statistics they have, and change them no more."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def _body(model: nn.Module) -> nn.Module:

@@ -153,7 +153,7 @@ def cnn3(num_classes: int, in_channels: int = 3) -> Classifier:
         nn.Linear(128 * 16, 256),
         nn.ReLU(inplace=True),
     )
-    return Classifier(body, 256, num_classes, dropout=0.0)
+    return initialized(Classifier(body, 256, num_classes, dropout=0.0))
 
 
 @register
@@ -170,7 +170,7 @@ def cnn4(num_classes: int, in_channels: int = 3) -> Classifier:
         nn.Linear(256 * 16, 512),
         nn.ReLU(inplace=True),
     )
-    return Classifier(body, 512, num_classes, dropout=0.5)
+    return initialized(Classifier(body, 512, num_classes, dropout=0.5))
 
 
 @register
@@ -190,7 +190,7 @@ def cnn_advanced(num_classes: int, in_channels: int = 1) -> Classifier:
         nn.BatchNorm1d(512),
         nn.ReLU(inplace=True),
     )
-    return Classifier(body, 512, num_classes, dropout=0.5)
+    return initialized(Classifier(body, 512, num_classes, dropout=0.5))
 
 
 # --- residual networks --------------------------------------------------------------------------
@@ -255,12 +255,13 @@ def residual_network(
             layers.append(BasicBlock(inputs, width, stride, smooth=smooth))
             inputs = width
     body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = Classifier(body, inputs, num_classes, dropout)
-    _initialize(model, zero_last=smooth)
-    return model
+    return initialized(Classifier(body, inputs, num_classes, dropout), zero_last=smooth)
 
 
-def _initialize(model: nn.Module, zero_last: bool) -> None:
+def initialized(model: Classifier, zero_last: bool = False) -> Classifier:
+    """The network with convolutions as He 2015 (arXiv:1502.01852) begins them; with `zero_last`
+    every residual block begins as the identity.
+    """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -268,6 +269,7 @@ def _initialize(model: nn.Module, zero_last: bool) -> None:
         for module in model.modules():
             if isinstance(module, BasicBlock):
                 nn.init.zeros_(module.norm2.weight)
+    return model
 
 
 @register

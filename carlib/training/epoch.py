@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 
 from carlib.distributed import gathered
 from carlib.errors import RunError
-from carlib.models.freezing import phase_at, set_trainable
+from carlib.models.freezing import keep_statistics, phase_at, set_trainable
 from carlib.seeding import seed_of, set_seed
-from carlib.training.optimizer import learning_rate
+from carlib.training.optimizer import learning_rate, momentum_at
 from carlib.training.parts import Parts
 from carlib.training.state import TrainState
 
@@ -31,6 +31,8 @@ def train_one_epoch(
     """Show the network every training photo once; mean loss and accuracy on the way."""
     recipe, epoch, steps = parts.recipe, state.epoch, len(parts.batches)
     set_trainable(parts.network, phase_at(parts.phases, epoch).part)
+    if epoch >= recipe.norm_until * recipe.epochs:
+        keep_statistics(parts.network)
     totals = torch.zeros(3, device=parts.device)  # loss × photos, right answers, photos
     bar = tqdm(
         total=steps, desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False, disable=not show
@@ -70,6 +72,9 @@ def train_step(
     lr = lr_at(parts, state)
     for group in parts.optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+        if parts.recipe.cycle_momentum:
+            done = state.step / max(1, parts.recipe.epochs * len(parts.batches) - 1)
+            group["betas"] = (momentum_at(parts.recipe, done), group["betas"][1])
     while True:
         set_seed(seed, parts.device)  # dropout: other masks in every process
         with _memory_may_end():

@@ -56,7 +56,7 @@ def load_or_train(
         run = train(recipe, catalog, folder, **options)
     for note in left_out(run.summary):
         say(note)
-    checkpoint = Checkpoint.load(run.best)
+    checkpoint = Checkpoint.load(run.kept)
     checkpoint.check_classes(catalog)
     return checkpoint, run
 
@@ -82,9 +82,10 @@ def train(
     workers: int | None = None,
     reuse_features: bool = True,
 ) -> Run:
-    """Train a recipe on the splits "train" and "val" of a catalog, resuming what was begun.
+    """Train a recipe on split "train" of a catalog, resuming what was begun.
 
-    Gives the finished run; its `best.safetensors` holds the weights of the best val epoch.
+    Where the recipe keeps dev photos back, they choose; else val is looked at and nothing chosen.
+    Gives the finished run; the weights at its `kept` are the result.
     `profile` writes a trace of twenty steps for TensorBoard; without `reuse_features` a frozen body
     sees its photos anew in every epoch, for the same result. Raises `RunError` when the loss is no
     longer finite, when the folder is in use, or when memory does not suffice for a single photo.
@@ -145,35 +146,36 @@ def fit(
 
 
 def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
-    """Score val, and keep the weights where they are the best so far."""
+    """Score dev, or val where there is none, and keep the weights that dev finds best so far."""
     from accelerate.utils import broadcast_object_list
 
-    outputs, labels = val_outputs(parts), parts.labels[parts.val]
+    outputs, labels = judged_outputs(parts), parts.labels[parts.judged]
     if parts.recipe.embedding:
         metrics = quick_retrieval(outputs, labels)
     else:
         metrics = quick_metrics(outputs, labels, parts.recipe.smoothing)
     metrics = broadcast_object_list([metrics])[0]  # several processes must agree when to stop
     judge(run, parts, state, metrics)
-    return {f"val_{key}": value for key, value in metrics.items()}
+    return {f"{parts.judge}_{key}": value for key, value in metrics.items()}
 
 
 @torch.no_grad()
-def val_outputs(parts: Parts) -> torch.Tensor:
-    """Logits (photos, classes) or embeddings (photos, dims) of val, on the CPU."""
+def judged_outputs(parts: Parts) -> torch.Tensor:
+    """Logits (photos, classes) or embeddings (photos, dims) of dev or val, on the CPU."""
     if parts.features:
         with as_trained(parts.device, parts.recipe.precision):
-            return parts.scored.eval().classify(parts.features.of(parts.val)).float().cpu()
-    return parts.scorer(parts.scored).predict(parts.store, parts.val).mean(0)
+            return parts.scored.eval().classify(parts.features.of(parts.judged)).float().cpu()
+    return parts.scorer(parts.scored).predict(parts.store, parts.judged)
 
 
 def judge(run: Run, parts: Parts, state: TrainState, metrics: dict[str, float]) -> None:
-    """Keep the weights if this is the best val score so far; count epochs without progress."""
+    """Note the best score so far, keeping its weights if asked; count epochs without progress."""
     recipe = parts.recipe
     value = metrics[recipe.monitor] * (-1 if recipe.monitor == "loss" else 1)
     if value > state.best or state.best_epoch < 0:
         state.best, state.best_epoch = value, state.epoch
-        save_weights(run, parts, state, "best")
+        if recipe.keep == "best":
+            save_weights(run, parts, state, "best")
     if value > state.bar + recipe.min_change:
         state.bar = value
         state.stale = state.since_drop = 0
@@ -205,11 +207,13 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
     save_weights(run, parts, state, "last")
     if not parts.accelerator.is_main_process:
         return
-    best = next(r for r in state.history if r["epoch"] == state.best_epoch)
+    kept_epoch = state.best_epoch if parts.recipe.keep == "best" else state.epoch
+    kept = next(row for row in state.history if row["epoch"] == kept_epoch)
     summary = {
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
-        "best": {k: v for k, v in best.items() if k.startswith("val_")},
+        "kept_epoch": kept_epoch,
+        "kept": {k: v for k, v in kept.items() if k.startswith(("val_", "dev_"))},
         "seconds": state.seconds,
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
@@ -229,8 +233,9 @@ def say(row: dict[str, float], state: TrainState, show: bool) -> None:
     if not show:
         return
     shown = f"epoch {row['epoch']:3d}  loss {row['train_loss']:.3f}"
-    if "val_accuracy" in row:
-        shown += f"  val accuracy {row['val_accuracy']:.3f}  (best epoch {state.best_epoch})"
+    for judge in (judge for judge in ("dev", "val") if f"{judge}_accuracy" in row):
+        accuracy = row[f"{judge}_accuracy"]
+        shown += f"  {judge} accuracy {accuracy:.3f}  (best epoch {state.best_epoch})"
     tqdm.write(f"{shown}  {row['seconds']:.0f} s")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from carlib.experiment.recipe import Recipe
-from carlib.models.freezing import Phase, phase_at
+from carlib.models.freezing import Phase, epoch_of_phase, phase_at
 
 
 def make_optimizer(
@@ -61,9 +61,12 @@ def learning_rate(
     recipe: Recipe, phases: tuple[Phase, ...], step: int, steps_per_epoch: int, drops: int = 0
 ) -> float:
     """Learning rate of the head at an optimizer step (0-based); `drops` are plateau's so far."""
-    peak = recipe.lr * phase_at(phases, step // steps_per_epoch).factor
+    epoch = step // steps_per_epoch
+    peak = recipe.lr * phase_at(phases, epoch).factor
     if recipe.schedule == "plateau":
         return peak * recipe.step_factor**drops
+    if recipe.schedule == "step":
+        return peak * recipe.step_factor ** (epoch_of_phase(phases, epoch) // recipe.step_epochs)
     return peak * lr_factor(recipe, step / max(1, recipe.epochs * steps_per_epoch - 1))
 
 
@@ -71,12 +74,10 @@ def lr_factor(recipe: Recipe, done: float) -> float:
     """Learning rate relative to its peak when a share `done` (0…1) of the steps is behind.
 
     "one_cycle" (Smith 2018, arXiv:1803.09820) starts at 1/25 and ends at nothing, both ways along
-    a cosine; "cosine" warms up linearly; "step" drops every `step_epochs`.
+    a cosine; "cosine" warms up linearly.
     """
     if recipe.schedule == "constant":
         return 1.0
-    if recipe.schedule == "step":
-        return recipe.step_factor ** int(done * recipe.epochs / recipe.step_epochs)
     rising = done / recipe.warmup if recipe.warmup and done < recipe.warmup else 1.0
     if rising < 1.0:
         if recipe.schedule == "cosine":
@@ -84,3 +85,14 @@ def lr_factor(recipe: Recipe, done: float) -> float:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * rising)) / 2
     falling = (done - recipe.warmup) / max(1e-9, 1 - recipe.warmup)
     return max(1e-4, (1 + math.cos(math.pi * min(1.0, falling))) / 2)
+
+
+def momentum_at(recipe: Recipe, done: float) -> float:
+    """Momentum (Adam's first beta) when a share `done` (0…1) of the steps is behind.
+
+    It falls from .95 to .85 while the rate rises, and rises while that falls (Smith 2018,
+    arXiv:1803.09820), as torch's `OneCycleLR` has it.
+    """
+    warmup = max(recipe.warmup, 1e-9)
+    lowest = done / warmup if done < warmup else 1 - (done - warmup) / max(1e-9, 1 - warmup)
+    return 0.95 - 0.1 * (1 - math.cos(math.pi * lowest)) / 2
