@@ -238,6 +238,14 @@ def test_val_logits_of_every_epoch_are_kept_when_asked_for(toys, changes) -> Non
         evaluate(Checkpoint.load(run.kept), toys, "val", run)
 
 
+def test_what_is_too_large_is_seen_before_it_is_made(toys, monkeypatch) -> None:
+    monkeypatch.setattr("carlib.training.loop.LARGEST", 2 * 16 * 4 * 3 - 1)
+    with pytest.raises(RunError, match="every epoch would take 384 bytes of 383"):
+        train(toy_recipe(epochs=3), toys, progress=False, keep_epochs=True)
+    monkeypatch.setattr(evaluation, "LARGEST", 100)  # scored all the same, and not kept
+    assert not evaluate(Checkpoint.begin(toy_recipe(), toys), toys).outputs
+
+
 def test_retrieval_and_verification_are_computed_from_one_file(tmp_path) -> None:
     """Four classes learned, eight compared; embeddings, pairs and both records come back."""
     data = colors(tmp_path / "set", classes=12, per_class=10)
