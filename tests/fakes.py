@@ -29,7 +29,7 @@ def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123
         | data,
         metrics={"accuracy": accuracy, "accuracy_interval": [0.1, 0.15]} | measured,
         recipe=asdict(recipe),
-        checkpoint={"hash": "f" * 16, "epoch": 3, "kept": "best", "trained_on": "a" * 16},
+        checkpoint={"hash": "f" * 16, "epoch": 3, "kept": recipe.keep, "trained_on": "a" * 16},
         per_class=classes,
         history=[
             {"epoch": epoch, "train_loss": 5 - epoch, "val_loss": 5 - epoch / 2,
