@@ -66,6 +66,7 @@ class Parts:
     loader: Any = None  # asked for an epoch's batches; `open_loader` sets these three
     prepare: torch.nn.Module = field(default_factory=torch.nn.Identity)  # photos before the network
     features: Features | None = None
+    keep_epochs: bool = False  # the run keeps the val logits of every epoch
 
     @property
     def device(self) -> torch.device:
