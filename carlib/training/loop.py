@@ -34,6 +34,7 @@ from carlib.runtime import as_trained, prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
 from carlib.training.loaders import workers_may_end
 from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
+from carlib.training.precision import settle_precision
 from carlib.training.state import TrainState, load_state, save_state
 
 
@@ -121,6 +122,7 @@ def train(
             state = load_state(run.state, parts) if begun else state
             spent = open_loader(parts, workers, show)
             state.seconds = state.seconds or spent
+            settle_precision(parts, state, show)
             with workers_may_end():
                 fit(run, parts, state, show, profile)
     except Timeout:
@@ -241,6 +243,7 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
         "seconds": state.seconds,
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
+        "precision": state.precision | {"choice": parts.precision},
         "left_out": parts.left_out,
         "untaught": [
             name
