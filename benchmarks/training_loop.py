@@ -132,9 +132,8 @@ def usual_transforms(recipe: Recipe) -> transforms.Compose:
     steps.append(transforms.RandomHorizontalFlip(wanted.flip))
     if wanted.moves:
         scale = (1 - wanted.zoom, 1 + wanted.zoom)
-        move = transforms.RandomAffine(
-            wanted.rotation, (wanted.shift, wanted.shift), scale, wanted.shear
-        )
+        shear = [end for most in wanted.shear for end in (-most, most)]
+        move = transforms.RandomAffine(wanted.rotation, (wanted.shift, wanted.shift), scale, shear)
         steps.append(transforms.RandomApply([move], wanted.affine))
     if wanted.colors:
         jitter = transforms.ColorJitter(
