@@ -138,11 +138,11 @@ def test_a_training_on_cuda_and_what_it_leaves(monkeypatch, toys, tmp_path, card
         rows = run.history()
         assert rows[-1]["train_loss"] < rows[0]["train_loss"]
         asked.clear()
-        logits, labels, _ = logits_of(Checkpoint.load(run.best), toys, "val", progress=False)
+        logits, labels, _ = logits_of(Checkpoint.load(run.kept), toys, "val", progress=False)
         assert set(asked) == {kind} and logits.dtype == torch.float32
         right = (logits.argmax(1).numpy() == labels).mean()
-        assert right == pytest.approx(run.summary["best"]["val_accuracy"])
-        scorer, photo = Scorer.of(Checkpoint.load(run.best)), torch.rand(1, 3, 16, 16)
+        assert right == pytest.approx(run.summary["kept"]["val_accuracy"])
+        scorer, photo = Scorer.of(Checkpoint.load(run.kept)), torch.rand(1, 3, 16, 16)
         asked.clear()
         scorer(photo.requires_grad_()).sum().backward()
         assert photo.grad is not None and not asked  # heat maps are in full precision
@@ -175,9 +175,9 @@ def test_a_head_on_cuda_learns_from_features(monkeypatch, toys, tmp_path):
     with pretended_gpu(monkeypatch, "T4") as asked:
         run = train(recipe, toys, tmp_path / "run", progress=False)
         assert set(asked) == {torch.float16} and run.finished
-        logits, labels, _ = logits_of(Checkpoint.load(run.best), toys, "val", progress=False)
+        logits, labels, _ = logits_of(Checkpoint.load(run.kept), toys, "val", progress=False)
     right = (logits.argmax(1).numpy() == labels).mean()
-    assert right == pytest.approx(run.summary["best"]["val_accuracy"])
+    assert right == pytest.approx(run.summary["kept"]["val_accuracy"])
 
 
 def test_kernels_are_not_timed_for_photos_that_grow(monkeypatch, toys, tmp_path):

@@ -93,7 +93,7 @@ def test_a_copy_of_the_folder_is_the_same_catalog(two_folders, tmp_path) -> None
 
 def test_search_answers_with_the_photos_of_its_own_data(two_folders) -> None:
     _, done = load_or_train(toy_recipe(epochs=2), toy_catalog(two_folders[0]))
-    model = str(done.best)
+    model = str(done.kept)
     for folder in two_folders:
         asked = folder / SHAPES[0] / "000.png"
         done = run(app, ["search", str(asked), "--data", str(folder), "--model", model, "--json"])
@@ -294,7 +294,8 @@ def test_a_run_from_before_photos_counted_is_refused_in_words_and_loads(toys, tm
 
 
 def test_a_checkpoint_says_what_it_learned_from(toys, tmp_path) -> None:
-    checkpoint, done = load_or_train(toy_recipe(epochs=1), toys, progress=False)
+    recipe = toy_recipe(epochs=1, dev=0.2, keep="best")
+    checkpoint, done = load_or_train(recipe, toys, progress=False)
     assert checkpoint.told()["trained_on"] == toys.fingerprint
     assert [Checkpoint.load(path).told()["kept"] for path in (done.best, done.last)] == [
         "best", "last",
@@ -424,14 +425,19 @@ def test_several_records_of_one_thing_are_refused() -> None:
         the_one(audits, "audit")
 
 
-def test_weights_of_the_last_epoch_stay_out_of_the_table(toys, tmp_path) -> None:
-    _, done = load_or_train(toy_recipe(epochs=3), toys, progress=False)
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_weights_that_the_recipe_does_not_keep_stay_out_of_the_table(toys, keep, tmp_path) -> None:
+    recipe = toy_recipe(epochs=3, dev=0.2, keep="best")
+    _, done = load_or_train(recipe, toys, progress=False)
     records = [
         evaluate(Checkpoint.load(path), toys, "val", done) for path in (done.best, done.last)
     ]
     assert records[0].name != records[1].name
-    stanford = [replace(r, data=r.data | {"dataset": "stanford-cars"}) for r in records]
-    assert evaluations(stanford) == stanford[:1]
+    stanford = [
+        replace(r, data=r.data | {"dataset": "stanford-cars"}, recipe=r.recipe | {"keep": keep})
+        for r in records
+    ]
+    assert evaluations(stanford) == [stanford[0 if keep == "best" else 1]]
 
 
 def test_a_folder_called_like_a_data_set_stays_out_of_its_tables(tmp_path) -> None:

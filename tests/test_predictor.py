@@ -29,7 +29,7 @@ def trained(toy_root, tmp_path_factory) -> tuple[Checkpoint, Catalog]:
     with pytest.MonkeyPatch.context() as patch:
         for part in ("cache", "runs", "results"):
             patch.setenv(f"CARLIB_{part.upper()}", str(tmp_path_factory.mktemp(part)))
-        recipe = toy_recipe(epochs=6, flip_eval=True)
+        recipe = toy_recipe(epochs=6)
         return load_or_train(recipe, catalog, progress=False)[0], catalog
 
 
@@ -119,10 +119,9 @@ def test_the_answer_is_that_of_the_evaluation(trained) -> None:
 
 
 def test_a_photo_becomes_the_point_that_the_data_set_has(trained) -> None:
-    """Thresholds and galleries are made of those, the mean with the mirror image included."""
+    """Thresholds and galleries are made of those."""
     checkpoint, catalog = trained
     points, predictor = embed(checkpoint, catalog, "val", progress=False), Predictor(checkpoint)
-    assert checkpoint.recipe.flip_eval
     for number in (0, 7):
         photo = open_photo(Path(catalog.root) / points.paths[number])
         np.testing.assert_allclose(predictor.embed(photo)[0], points.vectors[number], atol=2e-3)

@@ -225,7 +225,7 @@ def trained(tmp_path_factory):
         patch.setenv("CARLIB_CACHE", str(folder / "cache"))
         catalog = toy_catalog(by_class(folder / "photos"))
         run = train(toy_recipe(epochs=6), catalog, folder / "run", progress=False)
-        yield Checkpoint.load(run.best), catalog
+        yield Checkpoint.load(run.kept), catalog
 
 
 def test_embeddings_keep_the_order_of_the_catalog(trained) -> None:

@@ -8,8 +8,11 @@ import json
 import math
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -35,6 +38,7 @@ from carlib.training import loop as training
 from carlib.training import parts as building
 from carlib.training.loop import load_or_train
 from carlib.training.optimizer import make_optimizer
+from carlib.training.parts import make_parts
 
 
 def train(recipe: Recipe, catalog: Catalog, folder: Path | None = None, **options) -> Run:
@@ -53,7 +57,7 @@ def same(a: Path, b: Path) -> bool:
 @pytest.mark.parametrize("changes", [
     {},
     {"model": "cnn_advanced", "size": 24, "grayscale": True, "ema": 0.8, "lr": 4e-3, "epochs": 10,
-     "statistics": "data", "start_size": 16, "flip_eval": True},
+     "statistics": "data", "start_size": 16, "norm_until": 0.7},
     {"loss": "focal", "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "augment": "none"},
     {"loss": "class_balanced", "sampler": "balanced", "optimizer": "adam", "schedule": "step",
      "statistics": "data"},
@@ -64,7 +68,7 @@ def same(a: Path, b: Path) -> bool:
 def test_the_toys_are_learned(toys, changes):
     run = train(toy_recipe(**changes), toys)
     history = run.history()
-    assert run.summary["best"]["val_accuracy"] > 0.7  # chance is 0.25
+    assert run.summary["kept"]["val_accuracy"] > 0.7  # chance is 0.25
     assert history[-1]["train_loss"] < 0.8 * history[0]["train_loss"]
     for row in history:
         assert 0 <= row["val_accuracy"] <= row["val_top3"] <= row["val_top5"] <= 1
@@ -77,12 +81,12 @@ def test_a_pretrained_backbone_learns_and_is_loaded_without_its_weights(toys, mo
     recipe = toy_recipe(model="efficientnet_lite0", weights="pretrained", statistics="model",
                         head="mlp", size=32, store_size=32, lr=1e-3, epochs=6)  # fmt: skip
     run = train(recipe, toys)
-    assert run.summary["best"]["val_accuracy"] > 0.7
+    assert run.summary["kept"]["val_accuracy"] > 0.7
     monkeypatch.setattr(backbones, "find_weights", None)
-    checkpoint = Checkpoint.load(run.best)
+    checkpoint = Checkpoint.load(run.kept)
     assert checkpoint.mean == [0.5, 0.5, 0.5]
     logits, labels, _ = logits_of(checkpoint, toys, "val", progress=False)
-    assert (logits.argmax(1).numpy() == labels).mean() == run.summary["best"]["val_accuracy"]
+    assert (logits.argmax(1).numpy() == labels).mean() == run.summary["kept"]["val_accuracy"]
 
 
 def test_an_auxiliary_classifier_weighs_less(toys, monkeypatch):
@@ -107,7 +111,7 @@ def test_an_auxiliary_classifier_weighs_less(toys, monkeypatch):
 
 def test_the_gpus_loader_teaches_too(toys):
     run = train(toy_recipe(augment_on="gpu", augment="standard"), toys)
-    assert run.summary["best"]["val_accuracy"] > 0.7
+    assert run.summary["kept"]["val_accuracy"] > 0.7
 
 
 def test_same_seed_same_weights(toys, tmp_path):
@@ -162,15 +166,38 @@ def test_a_perfect_answer_to_a_mixed_batch_scores_the_share_it_covers():
 
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_the_best_weights_are_really_those_that_are_scored(toys, monitor):
-    recipe = toy_recipe(monitor=monitor, lr=0.02, epochs=5, ema=0.5, seed=3)
+    recipe = toy_recipe(monitor=monitor, lr=0.02, epochs=5, ema=0.5, seed=3, dev=0.2, keep="best")
     checkpoint, run = load_or_train(recipe, toys, progress=False, workers=0)
     history = run.history()
-    best = (min if monitor == "loss" else max)(history, key=lambda row: row[f"val_{monitor}"])
+    assert not any(name.startswith("val_") for name in history[0])  # val chooses nothing
+    best = (min if monitor == "loss" else max)(history, key=lambda row: row[f"dev_{monitor}"])
     assert run.summary["best_epoch"] == best["epoch"] == checkpoint.about["epoch"]
-    logits, labels, _ = logits_of(checkpoint, toys, "val", progress=False)
-    scored = training.quick_metrics(logits, labels, recipe.smoothing)
-    assert scored["accuracy"] == best["val_accuracy"]
-    assert scored["loss"] == pytest.approx(best["val_loss"], rel=1e-5)
+    assert run.summary["kept_epoch"] == best["epoch"] and run.kept == run.best
+    parts = make_parts(recipe, toys, training.make_accelerator(recipe))
+    logits = parts.scorer(checkpoint.model).predict(parts.store, parts.judged)
+    scored = training.quick_metrics(logits, parts.labels[parts.judged], recipe.smoothing)
+    assert scored["accuracy"] == best["dev_accuracy"]
+    assert scored["loss"] == pytest.approx(best["dev_loss"], rel=1e-5)
+
+
+def test_dev_is_a_part_of_train_whole_copies_and_the_same_for_every_seed(toys):
+    catalog = replace(toys, table=pd.concat([toys.table, toys.table[toys.table.split == "train"]]))
+    parts = [
+        make_parts(recipe, catalog, training.make_accelerator(recipe))
+        for recipe in (toy_recipe(), *(toy_recipe(dev=0.2, seed=seed) for seed in (0, 1)))
+    ]
+    whole, first, second = parts
+    assert (whole.judge, first.judge) == ("val", "dev")
+    assert sorted([*first.train, *first.judged]) == sorted(whole.train)
+    assert (first.judged == second.judged).all() and (first.train == second.train).all()
+    learned, judged = (set(first.store.digests[some]) for some in (first.train, first.judged))
+    assert not learned & judged and np.bincount(first.labels[first.judged]).tolist() == [8] * 4
+
+
+def test_dev_without_photos_enough_is_refused(toys):
+    few = replace(toys, table=toys.table.groupby(["split", "label"]).head(1))
+    with pytest.raises(RunError, match=r"no class has photos enough to keep some back \(dev 0.2\)"):
+        train(toy_recipe(dev=0.2), few)
 
 
 def script(monkeypatch: pytest.MonkeyPatch, name: str, values: list[float]) -> None:
@@ -199,7 +226,8 @@ def script(monkeypatch: pytest.MonkeyPatch, name: str, values: list[float]) -> N
 )
 def test_training_stops_when_nothing_improves(toys, monkeypatch, changes, values, epochs, best):
     script(monkeypatch, changes.get("monitor", "accuracy"), values)
-    run = train(toy_recipe(epochs=9, batch_size=80, augment="none", **changes), toys)
+    kept = {"dev": 0.2, "keep": "best"}
+    run = train(toy_recipe(epochs=9, batch_size=80, augment="none", **kept, **changes), toys)
     assert (run.summary["epochs"], run.summary["best_epoch"]) == (epochs, best)
     assert load_tensors(run.best)[1]["epoch"] == best
 
@@ -207,7 +235,7 @@ def test_training_stops_when_nothing_improves(toys, monkeypatch, changes, values
 def test_the_plateau_schedule_drops_after_its_patience(toys, monkeypatch):
     script(monkeypatch, "accuracy", [0.5, 0.6])
     recipe = toy_recipe(schedule="plateau", plateau_patience=2, step_factor=0.1, lr=1e-3,
-                        epochs=9, batch_size=80, augment="none")  # fmt: skip
+                        dev=0.2, epochs=9, batch_size=80, augment="none")  # fmt: skip
     rates = [row["lr"] for row in train(recipe, toys).history()]
     assert rates == pytest.approx([1e-3] * 5 + [1e-4] * 3 + [1e-5])
 
@@ -327,7 +355,7 @@ def test_an_unfinished_run_has_no_summary(toys):
 
 @pytest.fixture
 def checkpoint(toys) -> Path:
-    return train(toy_recipe(epochs=1), toys).best
+    return train(toy_recipe(epochs=1), toys).kept
 
 
 def cut(path: Path) -> None:
@@ -461,7 +489,7 @@ def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_pat
     rows = run.history()
     assert rows[-1]["val_accuracy"] > 0.6 and "val_loss" not in rows[-1]
     assert rows[-1]["train_accuracy"] > 0.6
-    found = embed(Checkpoint.load(run.best), toys, "val", progress=False)
+    found = embed(Checkpoint.load(run.kept), toys, "val", progress=False)
     assert found.vectors.shape == (toys.split_sizes["val"], 16)
     best = max(row["val_accuracy"] for row in rows)
     assert query_scores(found)["recall_at_1"].mean() == pytest.approx(best)
@@ -469,7 +497,7 @@ def test_every_loss_that_compares_learns_to_bring_a_class_together(toys, tmp_pat
 
 def test_a_network_that_compares_is_not_scored_as_a_classifier(toys, tmp_path):
     recipe = toy_recipe(embedding=4, loss="triplet", sampler="per_class", epochs=1)
-    checkpoint = Checkpoint.load(train(recipe, toys, tmp_path / "run").best)
+    checkpoint = Checkpoint.load(train(recipe, toys, tmp_path / "run").kept)
     with pytest.raises(RunError, match="use: carlib compare"):
         evaluate(checkpoint, toys, "val")
 

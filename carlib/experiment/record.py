@@ -163,6 +163,11 @@ def the_one(
     return matching[0] if matching else None
 
 
+def judged_by(history: Sequence[Mapping[str, float]]) -> str:
+    """Which photos the epochs of a history were scored on: "dev", which may choose, or "val"."""
+    return "dev" if any("dev_loss" in row or "dev_accuracy" in row for row in history) else "val"
+
+
 def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Path:
     """Note that a test split was opened: one JSON line, appended, never rewritten."""
     folder = folder or results_root()

@@ -68,7 +68,7 @@ def evaluations(
         for record in records
         if record.kind == "evaluation"
         and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
-        and record.checkpoint.get("kept", "best") in ("best", "")
+        and record.checkpoint.get("kept", "best") in (record.recipe.get("keep", "best"), "")
         and recipe_name in (None, shown_name(record))
         and weights in (None, record.recipe.get("weights", "random"))
     ]

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from carlib.data.catalog import Catalog
 from carlib.evaluation.metrics import confused_pairs, confusion
+from carlib.experiment.record import judged_by
 from carlib.plots.style import (
     BLACK,
     BLUE,
@@ -117,13 +118,16 @@ def class_map(points: pd.DataFrame) -> Figure:
 
 @styled
 def curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
-    """Four charts by epoch: loss, accuracy and F1, precision and recall, top-k."""
-    table = pd.DataFrame(history).set_index("epoch")
+    """Four charts by epoch: loss, accuracy and F1, precision and recall, top-k.
+
+    Of the photos that the training looked at: val's, or dev's where it kept some back.
+    """
+    table, judge = pd.DataFrame(history).set_index("epoch"), judged_by(history)
     panels = {
-        "loss": ("train_loss", "val_loss"),
-        "accuracy and F1": ("train_accuracy", "val_accuracy", "val_macro_f1"),
-        "macro precision and recall": ("val_macro_precision", "val_macro_recall"),
-        "top-k accuracy on val": ("val_accuracy", "val_top3", "val_top5"),
+        "loss": ("train_loss", f"{judge}_loss"),
+        "accuracy and F1": ("train_accuracy", f"{judge}_accuracy", f"{judge}_macro_f1"),
+        "macro precision and recall": (f"{judge}_macro_precision", f"{judge}_macro_recall"),
+        f"top-k accuracy on {judge}": (f"{judge}_accuracy", f"{judge}_top3", f"{judge}_top5"),
     }
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.5))
     for ax, (name, columns) in zip(axes, panels.items(), strict=True):
@@ -137,11 +141,13 @@ def curves(history: Sequence[Mapping[str, float]], title: str = "") -> Figure:
 
 @styled
 def compare_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """The accuracy on val of several histories against the epoch."""
+    """The accuracy of several histories against the epoch, on val, or on dev where they have it."""
     figure, ax = plt.subplots(figsize=(6, 3))
     tables = {name: pd.DataFrame(history).set_index("epoch") for name, history in histories.items()}
-    _line_per_column(pd.DataFrame({name: t["val_accuracy"] for name, t in tables.items()}), ax)
-    ax.set(ylabel="val accuracy", ylim=(0, None))
+    judges = {name: judged_by(history) for name, history in histories.items()}
+    scores = {name: table[f"{judges[name]}_accuracy"] for name, table in tables.items()}
+    _line_per_column(pd.DataFrame(scores), ax)
+    ax.set(ylabel=f"{' or '.join(sorted(set(judges.values())))} accuracy", ylim=(0, None))
     return figure
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from carlib.data.drawn import YEARS, changed_mask, redraw
 from carlib.data.framing import Framing
-from carlib.experiment.record import Record, the_one
+from carlib.experiment.record import Record, judged_by, the_one
 from carlib.experiment.tables import (
     NAMES,
     STANFORD,
@@ -96,10 +96,12 @@ def curves_figure(records: Sequence[Record]) -> Figure | None:
     top = best(records, "random")
     if top is None or not top.history:
         return None
+    judge = judged_by(top.history)
     panels = {
-        "loss": {"train_loss": "train", "val_loss": "val"},
-        "accuracy": {"train_accuracy": "train", "val_accuracy": "val", "val_top5": "val, top-5"},
-    }
+        "loss": {"train_loss": "train", f"{judge}_loss": judge},
+        "accuracy": {"train_accuracy": "train", f"{judge}_accuracy": judge,
+                     f"{judge}_top5": f"{judge}, top-5"},
+    }  # fmt: skip
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 1.9))
     for ax, (title, columns) in zip(axes, panels.items(), strict=True):
         for (column, label), color, line in zip(columns.items(), COLORS, LINES, strict=False):
@@ -130,10 +132,11 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     for record, color, line in zip(runs, COLORS, LINES, strict=False):
         spent = np.cumsum([row["seconds"] for row in record.history])
         before = max(0.0, record.timing["train_seconds"] - spent[-1])
+        score = f"{judged_by(record.history)}_accuracy"
         scored = [
-            ((before + seconds) / 60, row["val_accuracy"])
+            ((before + seconds) / 60, row[score])
             for seconds, row in zip(spent, record.history, strict=True)
-            if "val_accuracy" in row
+            if score in row
         ]
         ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=shown_name(record))
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))

@@ -24,7 +24,8 @@ BAD: dict[str, tuple[object, ...]] = {
     "weight_decay": (-0.1, NAN, INF), "warmup": (-0.1, 1.5, NAN), "step_epochs": (0, -1),
     "step_factor": (-0.1, 2.0, NAN), "plateau_patience": (-1,), "clip": (-1.0, NAN, INF),
     "ema": (-0.1, 1.0, 1.5, NAN), "patience": (-1,), "min_change": (-1.0, NAN, INF),
-    "eval_every": (0, -1), "seed": (-1, 2**70),
+    "eval_every": (0, -1), "dev": (-0.1, 0.6, NAN), "norm_until": (-0.1, 1.1, NAN),
+    "seed": (-1, 2**70),
 }  # fmt: skip
 GOOD: dict[str, tuple[object, ...]] = {
     "size": (8, 1024), "eval_size": (0, 8), "start_size": (0, 8), "store_size": (0, 8),
@@ -35,8 +36,8 @@ GOOD: dict[str, tuple[object, ...]] = {
     "lr": (1e-9, 10.0), "body_lr": (0.0, 10.0), "proxy_lr": (1.0, 1000.0),
     "layer_decay": (0.5, 1.0), "weight_decay": (0.0, 0.5), "warmup": (0.0, 0.5),
     "step_epochs": (1, 90), "step_factor": (0.1, 1.0), "plateau_patience": (0, 10),
-    "clip": (0.0, 10.0), "ema": (0.0, 0.9999), "patience": (0, 20), "min_change": (0.0, 0.1),
-    "eval_every": (1, 10), "seed": (0, 2**31),
+    "clip": (0.0, 10.0), "ema": (0.0, 0.9999), "patience": (0,), "min_change": (0.0, 0.1),
+    "eval_every": (1, 10), "dev": (0.0, 0.5), "norm_until": (0.0, 1.0), "seed": (0, 2**31),
 }  # fmt: skip
 OF_TYPE = {"epochs": ("three", None, [1], 1.5, True), "lr": ("fast", None, [0.1], True),
            "grayscale": ("yes", 1, None), "model": (3, None, "resnet_of_mine"),
