@@ -39,6 +39,14 @@ def results_root() -> Path:
     return _folder("CARLIB_RESULTS", checkout() / "data" / "results")
 
 
+def outputs_of(results: Path) -> Path:
+    """Folder of what networks said of the photos of some records (`carlib.experiment.outputs`).
+
+    `outputs` beside a folder that is called `results`; any other folder of records holds it itself.
+    """
+    return results.parent / "outputs" if results.name == "results" else results
+
+
 def weights_root() -> Path:
     """Folder in which files of pretrained weights are looked for first."""
     return _folder("CARLIB_WEIGHTS", cache_root() / "weights")

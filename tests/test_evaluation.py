@@ -28,6 +28,7 @@ from carlib.evaluation.metrics import (
     score,
 )
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.outputs import class_table
 from carlib.experiment.host import command_line
 from carlib.experiment.record import read_record
 from carlib.paths import results_root
@@ -60,7 +61,7 @@ def problem(count: int = 200, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_equal_those_of_scikit_learn(seed):
     logits, labels = problem(seed=seed)
-    answers, found = logits.argmax(1).numpy(), score(logits, labels, cars())
+    answers, found = logits.argmax(1).numpy(), score(logits, labels, class_table(cars()))
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, answers))
     assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, answers))
     assert found["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, answers))
@@ -102,12 +103,12 @@ def test_metrics_equal_those_of_torchmetrics():
 
 def test_quick_and_full_metrics_agree():
     logits, labels = problem()
-    quick, full = quick_metrics(logits, labels), score(logits, labels, cars())
+    quick, full = quick_metrics(logits, labels), score(logits, labels, class_table(cars()))
     assert {k: pytest.approx(v, rel=1e-6) for k, v in quick.items()} == {k: full[k] for k in quick}
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_photos():
-    small, large = (score(*problem(n), cars()) for n in (100, 1600))
+    small, large = (score(*problem(n), class_table(cars())) for n in (100, 1600))
     for found in (small, large):
         for name, (low, high) in ((k, v) for k, v in found.items() if k.endswith("_interval")):
             assert 0 <= low <= found[name.removesuffix("_interval")] <= high <= 1, name
@@ -127,7 +128,7 @@ def test_scores_that_resampling_pulls_down_have_no_interval():
     value = metrics.macro_scores(metrics.confusion(labels, answers, 40))
     below = (draws < value).mean(axis=0)
     assert below[0] > 0.75 and below[2] > 0.75 and 0.3 < below[1] < 0.7  # precision, F1; recall
-    found = score(*problem(), cars())
+    found = score(*problem(), class_table(cars()))
     assert "macro_recall_interval" in found
     assert not {"macro_precision_interval", "macro_f1_interval"} & set(found)
 
@@ -151,14 +152,14 @@ def test_a_class_without_photos_is_left_out_of_the_means():
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
 @pytest.mark.filterwarnings("ignore:.*undefined")
 def test_one_answer_for_everything_gives_numbers_all_the_same():
-    found = score(torch.eye(6)[[0] * 4] * 9, np.array([0, 0, 0, 0]), cars())
+    found = score(torch.eye(6)[[0] * 4] * 9, np.array([0, 0, 0, 0]), class_table(cars()))
     json.dumps(found, allow_nan=False)
     assert found["accuracy"] == 1
 
 
 def test_right_make_with_the_wrong_model_is_half_the_truth():
     truth, said = np.array([0, 0, 3, 2, 5]), np.array([0, 1, 4, 4, 2])
-    hits = attribute_hits(truth, said, cars())
+    hits = attribute_hits(truth, said, class_table(cars()))
     assert hits["make_accuracy"].tolist() == [True, True, True, False, True]
     assert hits["model_accuracy"].tolist() == [True, False, True, False, False]
     assert hits["body_accuracy"].tolist() == [True, True, False, False, False]
@@ -168,7 +169,7 @@ def test_right_make_with_the_wrong_model_is_half_the_truth():
 def test_unknown_attributes_are_not_scored():
     rows = pd.DataFrame({"path": ["a", "b"], "label": [0, 1]})
     shapes = Catalog.from_rows(rows, ["red disc", "blue bar"], "x", FolderSource("."))
-    assert attribute_hits(np.array([0, 1]), np.array([0, 0]), shapes).keys() <= {
+    assert attribute_hits(np.array([0, 1]), np.array([0, 0]), class_table(shapes)).keys() <= {
         "make_accuracy",
         "model_accuracy",
     }
@@ -189,14 +190,14 @@ def test_head_and_tail_follow_the_training_counts():
 def test_per_class_rows_add_up():
     logits, labels = problem()
     answers = logits.argmax(1).numpy()
-    rows = per_class(labels, answers, cars())
+    rows = per_class(labels, answers, NAMES)
     theirs = sk.precision_recall_fscore_support(labels, answers, labels=range(6), zero_division=0)
     for column, values in zip(("precision", "recall", "f1", "photos"), theirs, strict=True):
         assert [row[column] for row in rows] == pytest.approx(list(values))
     wrong = np.flatnonzero((labels == 0) & (answers != 0))
     most = np.bincount(answers[wrong], minlength=6)
     assert rows[0]["times"] == most.max() and rows[0]["confused_with"] == NAMES[most.argmax()]
-    perfect = per_class(labels, labels, cars())
+    perfect = per_class(labels, labels, NAMES)
     assert all(row["confused_with"] is None and row["times"] == 0 for row in perfect)
 
 

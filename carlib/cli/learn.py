@@ -41,6 +41,9 @@ def train_command(
         bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
+    keep_epochs: Annotated[
+        bool, typer.Option("--keep-epochs", help="Keep the val logits of every epoch.")
+    ] = False,
     classes: Annotated[
         int,
         typer.Option(min=0, help="Learn the first so many classes; compare photos of the others."),
@@ -67,8 +70,9 @@ def train_command(
     learned = _first_classes(catalog, classes)
     for seed in range(recipe.seed, recipe.seed + seeds):
         checkpoint, run = load_or_train(
-            recipe.but(seed=seed), learned, profile=profile, progress=not as_json, say=_to_stderr
-        )
+            recipe.but(seed=seed), learned, profile=profile, keep_epochs=keep_epochs,
+            progress=not as_json, say=_to_stderr,
+        )  # fmt: skip
         if classes or recipe.embedding:
             _compare(checkpoint, catalog, run, as_json)
         else:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from carlib.data.catalog import Catalog
@@ -15,11 +17,13 @@ from carlib.data.store import PhotoStore
 from carlib.errors import RunError
 from carlib.evaluation.calibration import trust_metrics
 from carlib.evaluation.features import pooled_features, says_the_same
-from carlib.evaluation.metrics import group_accuracy, per_class, score
+from carlib.evaluation.metrics import group_accuracy, per_class, quick_metrics, score
 from carlib.evaluation.scorer import VIEWS, Scorer
 from carlib.evaluation.significance import mcnemar
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
+from carlib.experiment.outputs import Outputs, class_table, half, kept_of, photo_table
+from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, append_to_ledger
 from carlib.experiment.run import Run
 
@@ -84,53 +88,97 @@ def evaluate(
 ) -> Record:
     """Score a checkpoint on one split; the record is returned, not yet written.
 
-    `run`, where the checkpoint came from one, adds its history and its training time. Asking for
-    split "test" is noted in the ledger, whatever comes of it.
+    It is computed from logits in half precision, and with those of val it keeps them where photos
+    of the catalog may not be shown (those of drawn cars are made again in seconds). `run`, where
+    the checkpoint came from one, adds its history, its training time and what it kept of its
+    epochs. Asking for split "test" is noted in the ledger, whatever comes of it.
     """
     started = time.perf_counter()
     _may_be_scored(checkpoint, catalog, split)
-    views, labels, _ = logits_of(checkpoint, catalog, split, views=("plain", "mirror"))
+    views, labels, rows = logits_of(checkpoint, catalog, split, views=("plain", "mirror"))
     logits = views[0]  # every row of a table is one view; what a second one gains stands beside it
     seconds = time.perf_counter() - started
-    answers = logits.argmax(1).numpy()
-    metrics = score(logits, labels, catalog) | mirror_metrics(views, labels)
-    if len(labels) > 1:  # a temperature is fitted on other photos than those it is judged by
-        metrics |= trust_metrics(logits, labels)
-    recipe, training = checkpoint.recipe, run.summary if run else {}
-    if "train" in catalog.split_sizes:
-        trained = catalog.select("train").labels
-        trained = trained[trained >= 0]
-        if recipe.imbalance > 1:
-            trained = trained[long_tail(trained, recipe.imbalance, recipe.seed)]
-        counts = np.bincount(trained, minlength=catalog.num_classes)
-        metrics |= group_accuracy(labels, answers, counts)
+    epochs = run.epoch_logits() if run and split == "val" else {}
+    outputs = Outputs(
+        {"logits": half(logits), "with_mirror": _answers(views.mean(0))} | epochs,
+        photo_table(catalog.table.iloc[rows]),
+        classes=_learned_classes(checkpoint.recipe, catalog),
+        about=about(checkpoint, catalog, split),
+    )
+    training = run.summary if run else {}
+    found = computed(outputs)
+    exact = quick_metrics(logits, labels)
+    kept = split == "val" and not catalog.publishable
     return Record(
         kind="evaluation",
         data=scored_data(catalog, split, len(labels)),
-        metrics=metrics,
+        metrics=found["metrics"],
         scoring=scoring_of(checkpoint),
-        recipe=asdict(recipe),
+        recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
-        per_class=per_class(labels, answers, catalog),
+        per_class=found["per_class"],
         history=run.history() if run else None,
-        extra={"training": training},
+        extra={"training": training, "rounding": lost(exact, quick_metrics(*_scores(outputs)))},
         timing={"train_seconds": training.get("seconds", 0.0), "evaluate_seconds": seconds},
         command=command_line(),
+        outputs_file=kept_of(outputs) if kept else b"",
     )
 
 
-def mirror_metrics(views: torch.Tensor, labels: np.ndarray) -> dict[str, object]:
-    """What the mean with the mirror image gains, a 95 % interval by paired bootstrap with it.
+def computed(outputs: Outputs) -> dict[str, Any]:
+    """Metrics and rows per class of an evaluation, from logits as they are kept."""
+    logits, labels = _scores(outputs)
+    answers, classes = logits.argmax(1).numpy(), outputs.classes
+    metrics = score(logits, labels, classes)
+    if len(labels) > 1:  # a temperature is fitted on other photos than those it is judged by
+        metrics |= trust_metrics(logits, labels)
+    if classes["train"].notna().all():
+        metrics |= group_accuracy(labels, answers, classes["train"].to_numpy(np.int64))
+    if "with_mirror" in outputs.tensors:
+        metrics |= mirror_metrics(labels, answers, outputs.tensors["with_mirror"])
+    rows = per_class(labels, answers, classes["class_name"].tolist())
+    return {"metrics": metrics, "per_class": rows}
 
-    `views` are logits (2, photos, classes) of the photo and its mirror image, `labels` (photos,).
+
+def mirror_metrics(
+    labels: np.ndarray, answers: np.ndarray, with_mirror: np.ndarray
+) -> dict[str, object]:
+    """What the mean with a photo's mirror image gains, with a 95 % interval by paired bootstrap.
+
+    All are (photos,): labels, answers to the photo alone, and answers of the mean.
     """
-    plain, mean = views[0].argmax(1).numpy(), views.mean(0).argmax(1).numpy()
-    compared = mcnemar(labels, plain, mean)
+    compared = mcnemar(labels, answers, with_mirror)
     return {
-        "accuracy_with_mirror": float((mean == labels).mean()),
+        "accuracy_with_mirror": float((with_mirror == labels).mean()),
         "mirror_gain": compared["difference"],
         "mirror_gain_interval": compared["difference_interval"],
     }
+
+
+def lost(exact: Mapping[str, float], kept: Mapping[str, float]) -> dict[str, float]:
+    """What keeping less than all digits and axes took from each score: the exact one minus it."""
+    return {name: exact[name] - kept[name] for name in exact}
+
+
+def _scores(outputs: Outputs) -> tuple[torch.Tensor, np.ndarray]:
+    return torch.from_numpy(outputs.tensors["logits"]).float(), outputs.labels
+
+
+def _answers(logits: torch.Tensor) -> np.ndarray:
+    return logits.argmax(1).numpy().astype(np.int16)
+
+
+def _learned_classes(recipe: Recipe, catalog: Catalog) -> pd.DataFrame:
+    """The classes, and of how many train photos each was learned; missing where there are none."""
+    table = class_table(catalog)
+    if "train" not in catalog.split_sizes:
+        return table.assign(train=pd.array([pd.NA] * len(table), "Int64"))
+    trained = catalog.select("train").labels
+    trained = trained[trained >= 0]
+    if recipe.imbalance > 1:
+        trained = trained[long_tail(trained, recipe.imbalance, recipe.seed)]
+    counts = np.bincount(trained, minlength=catalog.num_classes)
+    return table.assign(train=pd.array(counts, "Int64"))
 
 
 def evaluate_views(checkpoint: Checkpoint, catalog: Catalog, split: str = "val") -> Record:
@@ -185,6 +233,13 @@ def scoring_of(checkpoint: Checkpoint) -> dict[str, object]:
     """How a checkpoint is asked, as a record says it: views, side in pixels, points compared by."""
     recipe = checkpoint.recipe
     return {"views": ["plain"], "size": recipe.scored_size, "points": checkpoint.points}
+
+
+def about(checkpoint: Checkpoint, catalog: Catalog, split: str) -> dict[str, object]:
+    """Whose outputs these are, in words for people."""
+    recipe = checkpoint.recipe
+    return {"recipe": recipe.name, "seed": recipe.seed, "checkpoint": checkpoint.hash,
+            "catalog": catalog.name, "split": split, "split_hash": catalog.split_hash(split)}  # fmt: skip
 
 
 def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:

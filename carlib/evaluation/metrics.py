@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,8 +107,10 @@ def macro_scores(matrix: np.ndarray) -> tuple[float, float, float]:
     return tuple(float(values[there].mean()) for values in (precision, recall, f1))
 
 
-def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int = 0) -> dict:
+def score(logits: torch.Tensor, labels: np.ndarray, classes: pd.DataFrame, seed: int = 0) -> dict:
     """All metrics of a split, with 95 % bootstrap intervals over photos where these are sound.
+
+    `classes` has a row per label with what is known of it, as of `class_table`.
 
     Macro precision and F1 have none. A resample repeats photos, so with a handful per class fewer
     classes are ever named in it: nearly every resample scores lower than the photos themselves,
@@ -126,7 +128,7 @@ def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int 
     for key in ("precision", "recall", "f1-score"):
         metrics[f"weighted_{key.replace('-score', '')}"] = float(report["weighted avg"][key])
     hits = {"accuracy": ranks < 1, "top3": ranks < 3, "top5": ranks < 5}
-    hits |= attribute_hits(labels, answers, catalog)
+    hits |= attribute_hits(labels, answers, classes)
     for name, hit in hits.items():
         _with_interval(metrics, name, bootstrap(len(hit), lambda rows, h=hit: h[rows].mean(), seed))
 
@@ -140,12 +142,11 @@ def score(logits: torch.Tensor, labels: np.ndarray, catalog: Catalog, seed: int 
     return metrics
 
 
-def attribute_hits(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> dict:
+def attribute_hits(labels: np.ndarray, answers: np.ndarray, classes: pd.DataFrame) -> dict:
     """Is the make (model, year, body) of the answer right? One boolean array per attribute.
 
     A photo whose class does not tell the attribute counts as wrong only if the classes differ.
     """
-    classes = class_attributes(catalog)
     hits = {}
     for name in ATTRIBUTES:
         values = classes[name].astype("string").fillna("").to_numpy(dtype=object)
@@ -156,12 +157,6 @@ def attribute_hits(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) ->
         if any(v.strip("/") for v in values):
             hits[f"{name}_accuracy"] = (values[labels] == values[answers]) | (labels == answers)
     return hits
-
-
-def class_attributes(catalog: Catalog) -> pd.DataFrame:
-    """Make, model, year and body of every class, one row per label (missing where unknown)."""
-    first = catalog.table.dropna(subset=["label"]).drop_duplicates("label").set_index("label")
-    return first[list(ATTRIBUTES)].reindex(range(catalog.num_classes))
 
 
 def group_accuracy(labels: np.ndarray, answers: np.ndarray, train_counts: np.ndarray) -> dict:
@@ -195,11 +190,13 @@ def interval(draws: np.ndarray) -> list[float]:
     return [float(x) for x in np.quantile(draws, (0.025, 0.975))]
 
 
-def per_class(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> list[dict[str, Any]]:
+def per_class(
+    labels: np.ndarray, answers: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Precision, recall, F1, photos and the class most often said instead, for every class."""
-    matrix = confusion(labels, answers, catalog.num_classes)
+    matrix = confusion(labels, answers, len(class_names))
     rows = []
-    for label, name in enumerate(catalog.class_names):
+    for label, name in enumerate(class_names):
         hit, true = matrix[label, label], matrix[label].sum()
         predicted = matrix[:, label].sum()
         others = np.where(np.arange(len(matrix)) == label, 0, matrix[label])
@@ -210,7 +207,7 @@ def per_class(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> list
                 "precision": float(hit / predicted) if predicted else 0.0,
                 "recall": float(hit / true) if true else 0.0,
                 "f1": float(2 * hit / (true + predicted)) if true + predicted else 0.0,
-                "confused_with": catalog.class_names[others.argmax()] if others.any() else None,
+                "confused_with": class_names[others.argmax()] if others.any() else None,
                 "times": int(others.max(initial=0)),
             }
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import NoneType
@@ -22,18 +22,18 @@ from carlib.distributed import is_main
 from carlib.errors import RunError
 from carlib.experiment.host import commit, hardware, versions
 from carlib.files import checked, made, read_json, write_atomically, writing
-from carlib.paths import file_name, results_root
+from carlib.paths import file_name, outputs_of, results_root
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
 SHAPE = {"kind": str, "data": dict, "metrics": dict} | {
     name: (kind, NoneType)
     for kind, names in {
-        str: ("topic", "recipe_hash", "method", "commit", "command", "made", "name"),
+        str: ("topic", "recipe_hash", "method", "commit", "command", "made", "name", "outputs"),
         dict: ("scoring", "recipe", "checkpoint", "extra", "timing", "hardware", "versions"),
         list: ("per_class", "history"),
     }.items()
     for name in names
-}
+} | {"outputs_file": NoneType}  # is a file of its own
 # What identifies the weights of a recipe: trained again on these photos, they are the same thing.
 WEIGHTS = ("kept", "trained_on")
 
@@ -61,8 +61,13 @@ class Record:
     command: str = ""
     made: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     name: str = ""  # of the file without ending; follows from the rest where it is not given
+    outputs: str = ""  # digits of the file that this was computed from, "" where none is kept
+    # That file, of a record that is not written yet: see `carlib.experiment.outputs`.
+    outputs_file: bytes = field(default=b"", repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.outputs_file:
+            object.__setattr__(self, "outputs", digits_of(self.outputs_file))
         if self.recipe is not None and not self.recipe_hash:
             from carlib.experiment.recipe import hash_of
 
@@ -100,32 +105,66 @@ class Record:
     def write(self, folder: Path | None = None) -> Path:
         """Write the record as JSON into the results folder and give its path.
 
-        Of several processes the main one writes. What was scored again takes the place of its
-        earlier record; `RunError` where the file holds the record of something else.
+        Its outputs are written first, under a name that follows from their content, so that a kill
+        between the two files leaves the earlier record with what belongs to it. Of several
+        processes the main one writes. What was scored again takes the place of its earlier record;
+        `RunError` where the file holds the record of something else, or one that keeps outputs
+        which this one lacks.
         """
         folder = folder or results_root()
         path = folder / f"{self.name}.json"
         if path.name != f"{self.name}.json":
             raise RunError(f"{self.name!r} is no name of a record: it leads out of {folder}")
+        values = {key: value for key, value in vars(self).items() if key != "outputs_file"}
         try:
-            text = json.dumps(plain(asdict(self)), indent=1, allow_nan=False)
+            text = json.dumps(plain(values), indent=1, allow_nan=False)
         except ValueError:
             raise RunError(
                 f"{self.name}: a value is not a finite number; see its metrics"
             ) from None
         if is_main():
             made(folder)
-            if path.exists() and (odd := self._differs_from(read_record(path))):
-                raise RunError(
-                    f"{path}: is the record of something else ({', '.join(odd)} differ); it stays. "
-                    f"Give this one another name"
-                )
+            earlier = self._replaced(path)
+            if self.outputs_file:
+                kept = made(outputs_of(folder)) / f"{self.outputs}.safetensors"
+                write_atomically(kept, self.outputs_file)
             write_atomically(path, text + "\n")
+            if earlier not in ("", self.outputs) and not _is_used(earlier, folder):
+                (outputs_of(folder) / f"{earlier}.safetensors").unlink(missing_ok=True)
         return path
+
+    def _replaced(self, path: Path) -> str:
+        """The outputs of the record that this one takes the place of; `RunError` where it may not.
+        """
+        if not path.exists():
+            return ""
+        earlier = read_record(path)
+        if odd := self._differs_from(earlier):
+            raise RunError(
+                f"{path}: is the record of something else ({', '.join(odd)} differ); it stays. "
+                f"Give this one another name"
+            )
+        if earlier.outputs and not self.outputs:
+            raise RunError(
+                f"{path}: keeps outputs, which would be lost; it stays. Keep them (--keep), or "
+                f"delete it first"
+            )
+        return earlier.outputs
 
     def _differs_from(self, other: Record) -> list[str]:
         mine, theirs = self.identity, other.identity
         return [key for key in mine if mine[key] != theirs[key]]
+
+
+def digits_of(data: bytes) -> str:
+    """16 hex digits over the bytes of a file."""
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _is_used(outputs: str, folder: Path) -> bool:
+    """Does a record of the folder belong to this file of outputs?"""
+    mark = f'"outputs": "{outputs}"'.encode()
+    return any(mark in path.read_bytes() for path in folder.glob("*.json"))
 
 
 def load_records(folder: Path | None = None, kind: str | None = None) -> list[Record]:

@@ -1,8 +1,8 @@
 """The folder that one training leaves behind.
 
 `recipe.json`, `data.json` (which photos), `metrics.csv`, `last.safetensors`, where dev chooses
-`best.safetensors`, TensorBoard events, `finished.json` at the end, and `state.safetensors` while it
-can be resumed.
+`best.safetensors`, TensorBoard events, `finished.json` at the end, `state.safetensors` while it can
+be resumed, and where asked for an `epoch-….safetensors` with what was said of val after each epoch.
 """
 
 from __future__ import annotations
@@ -14,13 +14,25 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from carlib.data.catalog import Catalog
 from carlib.errors import RecipeError, RunError
 from carlib.experiment.recipe import Recipe, recipe_from_json
-from carlib.files import NUMBER, checked, read_file, write_atomically
+from carlib.files import (
+    NUMBER,
+    checked,
+    load_tensors,
+    read_file,
+    save_tensors,
+    write_atomically,
+)
 from carlib.paths import file_name, runs_root
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,25 @@ class Run:
         if not self.finished:
             raise RunError(f"{self.folder}: this run has not finished; train it first")
         return self._text("finished.json", _summary, None)
+
+    def keep_epoch(self, epoch: int, logits: torch.Tensor) -> None:
+        """Keep what the network said of the val photos after an epoch, in half precision."""
+        save_tensors(self.folder / f"epoch-{epoch:04d}.safetensors", {"logits": logits.half()}, {})
+
+    def epoch_logits(self) -> dict[str, np.ndarray]:
+        """{"epochs": (epochs, photos, classes) float16} where `keep_epoch` was called, else {}.
+
+        `RunError` where epochs are missing, as when the training was begun without keeping them.
+        """
+        files = sorted(self.folder.glob("epoch-*.safetensors"))
+        looks = -(-self.summary["epochs"] // self.recipe.eval_every)
+        if files and len(files) != looks:
+            raise RunError(
+                f"{self.folder}: keeps val logits of {len(files)} epochs of {looks}; delete the "
+                f"epoch-* files, or the folder to train again"
+            )
+        kept = [load_tensors(path)[0]["logits"].numpy() for path in files]
+        return {"epochs": np.stack(kept)} if kept else {}
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write `metrics.csv`, one row per epoch."""

@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
@@ -81,16 +82,20 @@ def train(
     profile: bool = False,
     workers: int | None = None,
     reuse_features: bool = True,
+    keep_epochs: bool = False,
 ) -> Run:
     """Train a recipe on split "train" of a catalog, resuming what was begun.
 
     Where the recipe keeps dev photos back, they choose; else val is looked at and nothing chosen.
     Gives the finished run; the weights at its `kept` are the result.
     `profile` writes a trace of twenty steps for TensorBoard; without `reuse_features` a frozen body
-    sees its photos anew in every epoch, for the same result. Raises `RunError` when the loss is no
+    sees its photos anew in every epoch, for the same result. `keep_epochs` has the run keep what a
+    classifier says of the val photos after every epoch. Raises `RunError` when the loss is no
     longer finite, when the folder is in use, or when memory does not suffice for a single photo.
     """
     run = Run.of(recipe, catalog, folder)
+    if keep_epochs and recipe.embedding:
+        raise RunError(f"{recipe.name} names no class, so there are no logits of epochs to keep")
     if run.finished:
         return run
     made(run.folder)
@@ -115,7 +120,7 @@ def train(
             spent = open_loader(parts, workers, show)
             state.seconds = state.seconds or spent
             with workers_may_end():
-                fit(run, parts, state, show, profile)
+                fit(run, parts, state, show, profile, keep_epochs)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
@@ -123,7 +128,12 @@ def train(
 
 
 def fit(
-    run: Run, parts: Parts, state: TrainState, show: bool = False, profile: bool = False
+    run: Run,
+    parts: Parts,
+    state: TrainState,
+    show: bool = False,
+    profile: bool = False,
+    keep_epochs: bool = False,
 ) -> None:
     """Epochs until the recipe's end, early stopping, or an error; then the summary."""
     recipe = parts.recipe
@@ -135,7 +145,7 @@ def fit(
                 row |= train_one_epoch(parts, state, show, after_step)
             state.epoch += 1
             if state.epoch % recipe.eval_every == 0 or state.epoch >= recipe.epochs:
-                row |= validate(run, parts, state)
+                row |= validate(run, parts, state, keep_epochs)
             row["seconds"] = time.perf_counter() - started
             state.seconds += row["seconds"]
             keep(run, parts, state, row)
@@ -145,11 +155,17 @@ def fit(
     finish(run, parts, state)
 
 
-def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
+def validate(
+    run: Run, parts: Parts, state: TrainState, keep_epochs: bool = False
+) -> dict[str, float]:
     """Score dev, or val where there is none, and keep the weights that dev finds best so far."""
     from accelerate.utils import broadcast_object_list
 
-    outputs, labels = judged_outputs(parts), parts.labels[parts.judged]
+    outputs, labels = outputs_at(parts, parts.judged), parts.labels[parts.judged]
+    if keep_epochs:
+        val = outputs if parts.judge == "val" else outputs_at(parts, parts.store.positions("val"))
+        if parts.accelerator.is_main_process:
+            run.keep_epoch(state.epoch, val)
     if parts.recipe.embedding:
         metrics = quick_retrieval(outputs, labels)
     else:
@@ -160,12 +176,12 @@ def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
 
 
 @torch.no_grad()
-def judged_outputs(parts: Parts) -> torch.Tensor:
-    """Logits (photos, classes) or embeddings (photos, dims) of dev or val, on the CPU."""
+def outputs_at(parts: Parts, positions: np.ndarray) -> torch.Tensor:
+    """Logits (photos, classes) or embeddings (photos, dims) of photos of dev or val, on the CPU."""
     if parts.features:
         with as_trained(parts.device, parts.recipe.precision):
-            return parts.scored.eval().classify(parts.features.of(parts.judged)).float().cpu()
-    return parts.scorer(parts.scored).predict(parts.store, parts.judged)
+            return parts.scored.eval().classify(parts.features.of(positions)).float().cpu()
+    return parts.scorer(parts.scored).predict(parts.store, positions)
 
 
 def judge(run: Run, parts: Parts, state: TrainState, metrics: dict[str, float]) -> None:
