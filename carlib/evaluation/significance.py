@@ -74,7 +74,9 @@ def _checked(
     counts = np.ones(units) if counts is None else np.asarray(counts, float)
     if any(w.ndim != 2 or not len(w) or w.shape[1] != units for w in ways) or len(counts) != units:
         shapes = ", ".join(str(sums.shape) for sums in (*ways, counts))
-        raise RunError(f"scores must be (seeds, units) and counts (units,) of the same; not {shapes}")
+        raise RunError(
+            f"scores must be (seeds, units) and counts (units,) of the same; not {shapes}"
+        )
     there = counts > 0
     if not there.any():
         raise RunError("no unit has a photo, so there is no mean of them")

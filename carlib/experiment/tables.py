@@ -31,6 +31,9 @@ EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal", "s2_lite0",
            "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")  # fmt: skip
 NAMES = (*SCRATCH, *TRANSFER, *EARLIER)
+COMPARING = ("lite0_contrastive", "lite0_triplet", "lite0_multi_similarity", "lite0_proxy_anchor",
+             "lite0_arcface")  # fmt: skip
+OURS = ("scratch_cpu", "scratch_best", *TRANSFER, *COMPARING)
 
 
 def machine(record: Record) -> str:

@@ -21,21 +21,12 @@ from PIL import Image
 from carlib.data.drawn import YEARS, changed_mask, redraw
 from carlib.data.framing import Framing
 from carlib.experiment.record import Record, judged_by, the_one
-from carlib.experiment.tables import (
-    NAMES,
-    STANFORD,
-    TRANSFER,
-    best,
-    evaluations,
-    retrieval_rows,
-    row,
-    shown_name,
-    verification_rows,
-)
+from carlib.experiment.tables import STANFORD, TRANSFER, best, shown_name
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 from carlib.plots.pictures import overlay
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.report.rows import groups, retrieval_rows, rows_of, verification_rows
 from carlib.showroom import CARS, PAINTS, draw_photo
 
 COLUMN = 3.35  # inches
@@ -122,9 +113,8 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     another machine than the first's are left out.
     """
     top = best(records, "random")
-    names = ([shown_name(top)] if top else []) + list(TRANSFER)
-    runs = [evaluations(records, name)[:1] for name in names]
-    runs = [first[0] for first in runs if first and first[0].history]
+    ours = [seeds[0] for seeds in groups(records).values() if seeds[0].recipe["name"] in TRANSFER]
+    runs = [first for first in ([top] if top else []) + ours if first.history]
     if not runs:
         return None
     runs = [record for record in runs if record.hardware == runs[0].hardware]
@@ -148,7 +138,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
 def dots(
     rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str
 ) -> Figure | None:
-    """A line per row: its scores as marks, the 95 % interval of the first of them as a bar.
+    """A line per row: its scores as marks, and the 95 % interval of the first as a bar.
 
     `name` is the key of what stands before a line, `scores` are keys and what the legend says.
     """
@@ -156,7 +146,8 @@ def dots(
         return None
     figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.16 * len(rows)))
     for height, line in enumerate(reversed(rows)):
-        ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
+        if line["interval"]:
+            ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
         for score, color, mark in zip(scores, COLORS, "osD", strict=False):
             fill = color if color == BLUE else "white"
             legend = None if height else scores[score]
@@ -208,7 +199,7 @@ def imbalance_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
-    rows = [scored for name in NAMES if (scored := row(records, name))]
+    rows = list(rows_of(records).values())
     scores = {"accuracy": "the class is right", "make_accuracy": "the make is right"}
     return dots(rows, "recipe", scores, "val accuracy")
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from carlib.evaluation.significance import mean_over_seeds, paired_difference
+from carlib.experiment.outputs import read_outputs
 from carlib.experiment.record import Record
 from carlib.experiment.tables import label_of
+from carlib.paths import outputs_of
 
 UNITS = ("photos", "classes")  # what is drawn anew, the first that all records hold
 
@@ -44,12 +46,32 @@ def _one(record: Record, score: str, unit: str) -> Scores | None:
     if score != "accuracy":
         return None
     if unit == "photos":
-        return None
+        return _by_photo(record)
     rows = [row for row in record.per_class or () if row["photos"] and "recall" in row]
     counts = np.array([row["photos"] for row in rows])
     right = np.rint([row["recall"] * row["photos"] for row in rows])
     names = tuple(row["class"] for row in rows)
     return Scores(unit, names, right[None], counts) if rows else None
+
+
+def _by_photo(record: Record) -> Scores | None:
+    """Is each photo right? From the logits that a record keeps."""
+    if not record.outputs or record.kind != "evaluation":
+        return None
+    outputs = read_outputs(record)
+    right = outputs.tensors["logits"].argmax(1) == outputs.labels
+    return Scores("photos", tuple(outputs.table["stem"]), right[None] * 1.0, np.ones(len(right)))
+
+
+def with_outputs(records: Sequence[Record], folder: Path) -> list[Record]:
+    """The records of a folder, each with the bytes of the outputs that it keeps, if any."""
+    return [_attached(record, folder) if record.outputs else record for record in records]
+
+
+def _attached(record: Record, folder: Path) -> Record:
+    read_outputs(record, folder)  # says in words what is missing or cut
+    path = outputs_of(folder) / f"{record.outputs}.safetensors"
+    return replace(record, outputs_file=path.read_bytes())
 
 
 def seed_interval(seeds: Sequence[Record], score: str) -> tuple[list[float] | None, str | None]:
@@ -91,7 +113,11 @@ def difference(
         return told | {"why": "they were scored by different views"}
     for unit in UNITS:
         pair = [scores_of(seeds, score, unit) for seeds in (one, other)]
-        if all(pair) and pair[0].names == pair[1].names and (pair[0].counts == pair[1].counts).all():
+        if (
+            all(pair)
+            and pair[0].names == pair[1].names
+            and (pair[0].counts == pair[1].counts).all()
+        ):
             value, between = paired_difference(pair[0].sums, pair[1].sums, pair[0].counts)
             return told | {"difference": value, "interval": between, "unit": unit}
     return told | {"why": "their records hold no scores by photo or class"}

@@ -13,6 +13,7 @@ from carlib.experiment.record import Record
 from carlib.experiment.tables import (
     AT_HAND,
     NAMES,
+    OURS,
     STANFORD,
     by_label,
     evaluations,
@@ -222,4 +223,29 @@ def map_rows(records: Sequence[Record]) -> list[Row]:
             about = {"recipe": shown_name(record), "data": record.data["catalog"],
                      "layer": record.extra["layer"], "photos": record.data["photos"]}  # fmt: skip
             rows += [about | line for line in record.extra["rows"]]
+    return rows
+
+
+# --- what was tried -----------------------------------------------------------------------------
+
+TRIALS = ("leads", "trials")  # topics of studies that say which variants of a recipe were tried
+
+
+def tried_rows(records: Sequence[Record]) -> list[Row]:
+    """How many variants of each of our recipes were tried, on what, and by which score (Pineau
+    2021, arXiv:2003.12206); `tried` is None where no record says.
+    """
+    studies = [r for r in records if r.kind == "study" and r.topic in TRIALS and r.recipe]
+    rows = []
+    for name in OURS:
+        mine = [study for study in studies if study.recipe["name"] == name]
+        photos = dict.fromkeys(
+            f"{study.data.get('photos', 0):,} photographs of {study.data.get('split', '')}"
+            for study in mine
+        )
+        rows.append(
+            {"recipe": name, "tried": sum(len(s.extra["rows"]) for s in mine) if mine else None,
+             "on": ", ".join(photos),
+             "by": ", ".join(dict.fromkeys(s.extra.get("score", "accuracy") for s in mine))}
+        )  # fmt: skip
     return rows
