@@ -15,7 +15,7 @@ from carlib.data.framing import Framing
 from carlib.data.masks import known_masks
 from carlib.errors import RunError
 from carlib.evaluation.scorer import Scorer
-from carlib.experiment import tables
+from carlib.report import rows as tables
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe

@@ -40,7 +40,7 @@ from carlib.experiment.recipe import hash_of
 from carlib.experiment.record import Record, load_records, read_record, the_one
 from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
-from carlib.experiment.tables import PLANNED, by_label, evaluations, row, shown_name
+from carlib.experiment.tables import by_label, evaluations, shown_name
 from carlib.paths import file_name, results_root, runs_root
 from carlib.retrieval.embeddings import embed, thumbnails, whitened
 from carlib.retrieval.gallery import Gallery
@@ -356,7 +356,7 @@ def test_the_record_of_something_else_is_never_written_over(tmp_path) -> None:
     first = fake_record()
     path = first.write(tmp_path)
     others = {
-        "recipe": replace(fake_record("cnn4_quick"), name=first.name),
+        "recipe": replace(fake_record("cnn4"), name=first.name),
         "data": replace(first, data=first.data | {"fingerprint": "b" * 16}),
         "scoring": replace(first, scoring={"views": ["plain", "mirror"]}),
         "kind": replace(first, kind="views"),
@@ -378,7 +378,7 @@ def test_file_names_follow_from_what_a_record_is_about() -> None:
         replace(plain, name="", scoring={"size": 96}).name,
         replace(plain, name="", checkpoint=plain.checkpoint | {"trained_on": "b" * 16}).name,
         replace(fake_record(seed=1), name="").name,
-        replace(fake_record("cnn4_quick"), name="").name,
+        replace(fake_record("cnn4"), name="").name,
     }
     assert len(names) == 6
     assert replace(plain, name="", metrics={}, commit="x", command="y").name == plain.name
@@ -414,7 +414,7 @@ def test_one_seed_is_never_counted_twice() -> None:
     one = fake_record()
     other = replace(one, name="again", data=one.data | {"fingerprint": "b" * 16})
     with pytest.raises(RunError, match="one recipe and seed"):
-        row([one, other], "cnn3_quick")
+        row([one, other], "cnn3")
 
 
 def test_several_records_of_one_thing_are_refused() -> None:
@@ -473,7 +473,7 @@ def test_committed_records_hold_the_hash_of_their_recipe() -> None:
 def test_committed_rows_are_of_the_registrys_recipes() -> None:
     """Or say in their name what they were."""
     for record in evaluations(load_records(ROOT / "data" / "results")):
-        planned = PLANNED.get(shown_name(record))
+        planned = RECIPES.get(shown_name(record))
         assert planned is None or planned.method == record.method, record.name
 
 

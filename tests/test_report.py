@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from carlib.cli import app
 from carlib.errors import RunError
-from carlib.experiment.tables import evaluations, final_rows
+from carlib.experiment.tables import evaluations
 from carlib.report import build as report
 from carlib.report import figures
+from carlib.report.rows import final_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
@@ -167,11 +168,11 @@ def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
 def test_everything_stands_in_one_comparison(repository: Path) -> None:
     """Of the methods on a small budget the best; other photos are refused."""
     knn = replace(fake_record("lite0_frozen", accuracy=0.456), kind="knn", name="knn-x", timing={})
-    records = [fake_record("cnn3_quick"), fake_record("cnn4_quick", accuracy=0.2), knn]
+    records = [fake_record("cnn3"), fake_record("cnn4", accuracy=0.2), knn]
     records += [fake_record("scratch_cpu", seed=seed, accuracy=0.5 + seed / 10) for seed in (0, 1)]
     rows = final_rows(records)
     assert [(line["recipe"], line["accuracy"]) for line in rows] == [
-        ("scratch_cpu", pytest.approx(0.55)), ("lite0_frozen", 0.456), ("cnn4_quick", 0.2)
+        ("scratch_cpu", pytest.approx(0.55)), ("lite0_frozen", 0.456), ("cnn4", 0.2)
     ]  # fmt: skip
     assert rows[1]["seconds"] is None and rows[1]["way"] == "nearest photographs vote"
     other = replace(knn, name="knn-y", data=knn.data | {"split_hash": "1" * 16})
@@ -235,9 +236,9 @@ def test_report_without_any_record(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "old", "new", "places"),
     [
-        ("cnn3_quick-stanford-cars-seed0-val", '"accuracy": 0.123', '"accuracy": 0.124',
+        ("cnn3-stanford-cars-seed0-val", '"accuracy": 0.123', '"accuracy": 0.124',
          {"report.pdf, page", "figures/scores.svg", "README.md: says"}),
-        ("cnn3_quick-stanford-cars-seed0-val", '"val_loss": 4.5', '"val_loss": 4.4',
+        ("cnn3-stanford-cars-seed0-val", '"val_loss": 4.5', '"val_loss": 4.4',
          {"figures/curves.svg"}),
         ("audit-stanford-cars", '"tiny": 41', '"tiny": 42', {"report.pdf, page"}),
         ("audit-stanford-cars", '"train": 9', '"train": 8', {"figures/classes.svg"}),
@@ -305,8 +306,8 @@ def test_seeds_are_averaged(repository: Path) -> None:
 def test_records_of_other_data_or_splits_stay_out(repository: Path) -> None:
     for data in ({"dataset": "showroom"}, {"split": "test"}):
         assert evaluations([fake_record(**data)]) == []
-    fake_record("cnn4_quick", split_hash="1" * 16).write(repository / "data" / "results")
-    with pytest.raises(RunError, match=r"different val splits.*cnn4_quick"):
+    fake_record("cnn4", split_hash="1" * 16).write(repository / "data" / "results")
+    with pytest.raises(RunError, match=r"different val splits.*cnn4"):
         report.build_report(repository)
 
 

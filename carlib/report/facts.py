@@ -16,7 +16,6 @@ from carlib.experiment.record import Record, the_one
 from carlib.experiment.registry import RECIPES
 from carlib.experiment.tables import (
     EARLIER,
-    NAMES,
     SCRATCH,
     STANFORD,
     TRANSFER,
@@ -43,6 +42,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         **{study: the_one(records, "study", study, STANFORD) for study in STUDIED},
     }
     rows = rows_of(records)
+    told = dict.fromkeys((*SCRATCH, *TRANSFER, *(line["name"] for line in rows.values())))
     return {
         "data": STANFORD,
         "records": [record.name for record in records],
@@ -63,7 +63,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {
             name: asdict(RECIPES[name]) | {"parameters": parameters(RECIPES[name])}
-            for name in NAMES
+            for name in told
         },
     }  # fmt: skip
 

@@ -30,7 +30,7 @@ def command(name: str) -> str:
 
 
 def missing(records: Sequence[Record]) -> list[str]:
-    """Names of the recipes without a record; first those whose place in tables older records hold."""
+    """Names of the recipes without a record; first those that changed since they were run."""
     older, never = _lacking(records)
     return [*older, *never]
 
