@@ -26,7 +26,8 @@ from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
-from carlib.retrieval.embeddings import Embeddings, Whitening, embed, scaled
+from carlib.retrieval.axes import Axes
+from carlib.retrieval.embeddings import Embeddings, embed, scaled
 from carlib.retrieval.gallery import KINDS, Gallery
 from carlib.retrieval.knn import neighbors
 from carlib.timing import medians, memory, ratios, taking_turns
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> Record:
     checkpoint = Checkpoint.begin(get_recipe(options.recipe), catalog)
     points = embed(checkpoint, catalog).vectors
     metrics = against_scikit_learn(points, options.rounds)
-    axes = Whitening.fit(points, min(DIMS, len(points) - 1))
+    axes = Axes.fit(points, "whitened", most=DIMS)
     rows = large(scaled((points - axes.mean) @ axes.axes), options.photos, options.rounds)
     good = [row for row in rows[1:] if row["recall at 10"] >= AIMS["recall at 10"]]
     record = Record(

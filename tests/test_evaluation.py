@@ -28,8 +28,8 @@ from carlib.evaluation.metrics import (
     score,
 )
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.outputs import class_table
 from carlib.experiment.host import command_line
+from carlib.experiment.outputs import class_table
 from carlib.experiment.record import read_record
 from carlib.paths import results_root
 from carlib.training.loop import train

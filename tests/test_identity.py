@@ -42,7 +42,8 @@ from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
 from carlib.experiment.tables import by_label, evaluations, shown_name
 from carlib.paths import file_name, results_root, runs_root
-from carlib.retrieval.embeddings import embed, thumbnails, whitened
+from carlib.retrieval.axes import on_axes
+from carlib.retrieval.embeddings import embed, thumbnails
 from carlib.retrieval.gallery import Gallery
 from carlib.retrieval.verification import has_protocol, score_verification
 from carlib.training.loop import load_or_train
@@ -245,10 +246,13 @@ def test_a_photo_that_changes_while_it_is_read_makes_no_store(toys, monkeypatch)
 
 
 def test_points_of_other_axes_or_framings_are_not_compared(two_folders) -> None:
-    """Whitening is fitted on photos, so the axes are those of the photos."""
+    """Axes are fitted on photos, so they are those of the photos."""
     a, b = (toy_catalog(folder) for folder in two_folders)
     checkpoint = Checkpoint.begin(toy_recipe(), a)
-    networks = [whitened(checkpoint, catalog, 4).hash for catalog in (a, b, a)]
+    asked = embed(checkpoint, a, "val", progress=False)
+    networks = [
+        on_axes(checkpoint, catalog, "whitened", asked)[0][0].network for catalog in (a, b, a)
+    ]
     assert networks[0] == networks[2] != networks[1]
     framings = (Framing(16), Framing(16, fit="letterbox"))
     assert len({thumbnails(a, framing).network for framing in framings}) == 2

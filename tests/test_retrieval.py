@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from toys import by_class, toy_catalog, toy_recipe
 from typer.testing import CliRunner
@@ -20,14 +21,13 @@ from carlib.experiment.record import load_records
 from carlib.plots import bars_with_intervals
 from carlib.plots import class_map as class_map_figure
 from carlib.plots import neighbors as neighbor_figure
+from carlib.retrieval.axes import WAYS, Axes, on_axes
 from carlib.retrieval.embeddings import (
     Embeddings,
-    Whitening,
     effective_rank,
     embed,
     scaled,
     thumbnails,
-    whitened,
 )
 from carlib.retrieval.gallery import Gallery
 from carlib.retrieval.knn import choose_k, knn_record, knn_table, neighbors, other_neighbors, votes
@@ -179,25 +179,61 @@ def test_perfect_and_hopeless_embeddings() -> None:
 def test_whitening_leaves_no_direction_larger_than_another() -> None:
     values = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32)
     values *= [9, 5, 3, 1, 1, 0.5]
-    found = Whitening.fit(values, 4)
+    found = Axes.fit(values, "whitened", most=4)
     spread = ((values - found.mean) @ found.axes).std(0)
     np.testing.assert_allclose(spread, 1, atol=0.01)
+    theirs = PCA(4, whiten=True).fit_transform(values)
+    ours = (values - found.mean) @ found.axes
+    np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-3)
     made = found.apply(Embeddings(values, photos((500,)).table, "net"))
     np.testing.assert_allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
-    with pytest.raises(RunError, match="have 6 axes; asked for 7"):
-        Whitening.fit(values, 7)
+    assert Axes.fit(values[:4], "whitened").axes.shape == (6, 3)  # as many as four photos have
 
 
-def test_a_whitened_classifier_embeds_as_the_whitening_does(toys) -> None:
-    """Fitted on the learned classes' training photos; the network is left as it was."""
+def test_within_whitening_makes_classes_round() -> None:
+    """What photos of one class differ by is the same along all axes; what classes do, is not."""
+    asked = photos((400, 300, 300), dims=6)
+    values = asked.vectors * np.array([3, 2, 2, 1, 1, 0.7], np.float32)
+    found = Axes.fit(values, "within", asked.labels)
+    points = (values - found.mean) @ found.axes
+    means = np.stack([points[asked.labels == label].mean(0) for label in range(3)])
+    inside = points - means[asked.labels]
+    np.testing.assert_allclose(np.cov(inside.T), np.eye(6), atol=0.1)
+    assert (np.diff(points.var(0)) < 0).all()
+
+
+@pytest.mark.parametrize("way", ["plain", "centered"])
+def test_fewer_axes_keep_the_angles(way: str) -> None:
+    """Points that lie near a plane keep their angles on the two axes of it."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(300, 2)) @ generator.normal(size=(2, 9)) + 3
+    values += 0.01 * generator.normal(size=values.shape)
+    most = 3 if way == "plain" else 2  # the plane does not go through zero
+    found, whole = (Axes.fit(values, way, most=count) for count in (most, 9))
+    asked = Embeddings(values.astype(np.float32), photos((300,)).table, "net")
+    few, all_of_them = (axes.apply(asked).vectors for axes in (found, whole))
+    assert few.shape == (300, most) and all_of_them.shape == (300, 9)
+    np.testing.assert_allclose(few @ few.T, all_of_them @ all_of_them.T, atol=0.05)
+    assert Axes.fit(values[:4], way, most=5).axes.shape == (9, 9)  # too few photos to choose by
+
+
+def test_axes_are_fitted_on_train_photos_of_learned_classes(toys) -> None:
     learned = toys.select_classes([0, 1])
     checkpoint = Checkpoint.begin(toy_recipe(), learned)
-    found = whitened(checkpoint, toys, dims=8)
-    assert found.points == "whitened" and found.hash != checkpoint.hash
-    plain, made = (embed(one, toys, "val", progress=False) for one in (checkpoint, found))
-    axes = Whitening.fit(embed(checkpoint, learned, "train", progress=False).vectors, 8)
-    np.testing.assert_allclose(made.vectors, axes.apply(plain).vectors, atol=1e-4)
-    assert made.vectors.shape[1] == 8 and plain.vectors.shape[1] > 8
+    known = embed(checkpoint, learned, "train", progress=False)
+    asked = embed(checkpoint, toys, "val", progress=False)
+    networks = {asked.network}
+    for way in WAYS[1:]:
+        (kept,), (exact,) = on_axes(checkpoint, toys, way, asked)
+        axes = Axes.fit(known.vectors, way, known.labels)
+        np.testing.assert_allclose(exact.vectors, axes.apply(asked).vectors, atol=1e-5)
+        assert (kept.vectors == exact.vectors.astype(np.float16)).all()
+        networks.add(exact.network)
+    assert len(networks) == len(WAYS)  # points of other axes are not compared
+    (kept,), (exact,) = on_axes(checkpoint, toys, "plain", asked)
+    assert exact is asked and kept.vectors.dtype == np.float32
+    with pytest.raises(RunError, match="unknown points 'white'; known: plain, centered"):
+        on_axes(checkpoint, toys, "white", asked)
 
 
 def test_a_network_is_compared_below_its_last_layer(toys) -> None:
@@ -378,6 +414,8 @@ def test_the_command_trains_on_some_classes_and_retrieves_among_the_others(
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "recall at 1" in done.output
-    record, white = load_records(tmp_path / "results")
-    assert record.name.startswith("retrieval-unseen-cnn3_quick+epochs=1,size=16-photos-")
-    assert white.name.startswith("retrieval-unseen-cnn3_quick+epochs=1,size=16-whitened-photos-")
+    records = load_records(tmp_path / "results")
+    assert {record.scoring["points"] for record in records} == {"", *WAYS[1:]}
+    named = "retrieval-unseen-cnn3_quick+epochs=1,size=16-"
+    assert sum(record.name.startswith(f"{named}photos-") for record in records) == 1
+    assert sum(record.name.startswith(f"{named}within-photos-") for record in records) == 1

@@ -24,17 +24,14 @@ from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import load_records
 from carlib.retrieval.embeddings import Embeddings, scaled
+from carlib.retrieval.deciding import Decision, curve_scores, roc, verification_scores
 from carlib.retrieval.verification import (
-    Decision,
     VerificationProtocol,
     by_viewpoints,
-    curve_scores,
     hardest,
     has_protocol,
-    roc,
     score_verification,
     similarities,
-    verification_scores,
 )
 from carlib.training.loop import load_or_train
 

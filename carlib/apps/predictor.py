@@ -34,7 +34,8 @@ from carlib.explain.maps import heat_maps, similarity_maps
 from carlib.files import made, read_file, save_tensors
 from carlib.models.networks import weight_bytes
 from carlib.retrieval.embeddings import embed
-from carlib.retrieval.verification import Decision, known_decision
+from carlib.retrieval.deciding import Decision
+from carlib.retrieval.verification import known_decision
 
 LARGEST_FILE = 12_000_000  # bytes of a published checkpoint
 KNOWN_SHARE = 0.95  # of val photos, all of known cars, that are answered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from carlib.cli.base import AsJson, DataOption, app, opened, say, show_table, te
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from carlib.data.catalog import Catalog
     from carlib.experiment.checkpoint import Checkpoint
@@ -147,6 +148,13 @@ def compare_command(
     classes: Annotated[
         int, typer.Option(min=0, help="Of a recipe: compare photos of the classes after so many.")
     ] = 0,
+    points: Annotated[
+        list[str] | None,
+        typer.Option(help="plain, centered, whitened or within; may be repeated; else all."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the embeddings beside the records.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score how a network compares photos: neighbors, and pairs of classes it never learned."""
@@ -157,10 +165,10 @@ def compare_command(
     if what in RECIPES and not Path(what).exists():
         learned = _first_classes(catalog, classes)
         begun = Checkpoint.begin(get_recipe(what), learned)
-        _compare(begun, catalog, None, as_json)
+        _compare(begun, catalog, None, as_json, points, keep)
     else:
         checkpoint, run = opened(Path(what))
-        _compare(checkpoint, catalog, run, as_json)
+        _compare(checkpoint, catalog, run, as_json, points, keep)
 
 
 @app.command("study")
@@ -332,23 +340,29 @@ def _print_comparison(record: Record, path: Path) -> None:
     say(f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}")
 
 
-def _compare(checkpoint: Checkpoint, catalog: Catalog, run: Run | None, as_json: bool) -> None:
+def _compare(
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    run: Run | None,
+    as_json: bool,
+    points: Sequence[str] | None = None,
+    keep: bool = False,
+) -> None:
     """Write the records of neighbors, and of pairs where classes are left that were not learned.
 
-    A network that learned to compare is also scored by what lies below its last layer, a classifier
-    among classes that it never learned also by its whitened features.
+    A network that learned to compare is also scored by what lies below its last layer; each by
+    every way of `carlib.retrieval.axes`, or those named.
     """
-    from carlib.retrieval.embeddings import whitened
+    from carlib.retrieval.axes import WAYS
     from carlib.retrieval.ranking import score_retrieval
     from carlib.retrieval.verification import has_protocol, score_verification
 
-    ways = [checkpoint]
+    networks = [checkpoint]
     if checkpoint.recipe.embedding:
-        ways.append(checkpoint.below_head())
-    elif checkpoint.learned_a_part(catalog):
-        ways.append(whitened(checkpoint, catalog))
-    for way in ways:
-        for record in score_retrieval(way, catalog, run):
+        networks.append(checkpoint.below_head())
+    for network, way in itertools.product(networks, points or WAYS):
+        for record in score_retrieval(network, catalog, run, way, keep):
             _tell(record, _print_comparison, as_json)
-        if has_protocol(way, catalog):
-            _tell(score_verification(way, catalog, run), _print_comparison, as_json)
+        if has_protocol(network, catalog):
+            record = score_verification(network, catalog, run, points=way, keep=keep)
+            _tell(record, _print_comparison, as_json)

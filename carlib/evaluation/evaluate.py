@@ -98,12 +98,13 @@ def evaluate(
     views, labels, rows = logits_of(checkpoint, catalog, split, views=("plain", "mirror"))
     logits = views[0]  # every row of a table is one view; what a second one gains stands beside it
     seconds = time.perf_counter() - started
+    data = scored_data(catalog, split, len(labels))
     epochs = run.epoch_logits() if run and split == "val" else {}
     outputs = Outputs(
         {"logits": half(logits), "with_mirror": _answers(views.mean(0))} | epochs,
         photo_table(catalog.table.iloc[rows]),
         classes=_learned_classes(checkpoint.recipe, catalog),
-        about=about(checkpoint, catalog, split),
+        about=whose(checkpoint, data),
     )
     training = run.summary if run else {}
     found = computed(outputs)
@@ -111,7 +112,7 @@ def evaluate(
     kept = split == "val" and not catalog.publishable
     return Record(
         kind="evaluation",
-        data=scored_data(catalog, split, len(labels)),
+        data=data,
         metrics=found["metrics"],
         scoring=scoring_of(checkpoint),
         recipe=asdict(checkpoint.recipe),
@@ -235,11 +236,13 @@ def scoring_of(checkpoint: Checkpoint) -> dict[str, object]:
     return {"views": ["plain"], "size": recipe.scored_size, "points": checkpoint.points}
 
 
-def about(checkpoint: Checkpoint, catalog: Catalog, split: str) -> dict[str, object]:
-    """Whose outputs these are, in words for people."""
-    recipe = checkpoint.recipe
-    return {"recipe": recipe.name, "seed": recipe.seed, "checkpoint": checkpoint.hash,
-            "catalog": catalog.name, "split": split, "split_hash": catalog.split_hash(split)}  # fmt: skip
+def whose(
+    checkpoint: Checkpoint, data: Mapping[str, object], points: str = ""
+) -> dict[str, object]:
+    """Whose outputs these are, in words for people; `data` is what a record says of the photos."""
+    recipe, keys = checkpoint.recipe, ("catalog", "split", "split_hash")
+    told = {"recipe": recipe.name, "seed": recipe.seed, "checkpoint": checkpoint.hash}
+    return told | {"points": points} | {key: data[key] for key in keys}
 
 
 def scored_data(catalog: Catalog, split: str, photos: int) -> dict[str, object]:

@@ -58,7 +58,7 @@ class Checkpoint:
     std: tuple[float, ...]
     hash: str
     about: dict[str, Any] = field(default_factory=dict)
-    points: str = ""  # what photos are compared by: "" as trained, "features" or "whitened"
+    points: str = ""  # what photos are compared by: "" as trained, or "features" below the head
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:

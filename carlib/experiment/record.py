@@ -25,7 +25,7 @@ from carlib.files import checked, made, read_json, write_atomically, writing
 from carlib.paths import file_name, outputs_of, results_root
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
-SHAPE = {"kind": str, "data": dict, "metrics": dict} | {
+SHAPE = {"kind": str, "data": dict, "metrics": dict, "outputs_file": NoneType} | {
     name: (kind, NoneType)
     for kind, names in {
         str: ("topic", "recipe_hash", "method", "commit", "command", "made", "name", "outputs"),
@@ -33,7 +33,7 @@ SHAPE = {"kind": str, "data": dict, "metrics": dict} | {
         list: ("per_class", "history"),
     }.items()
     for name in names
-} | {"outputs_file": NoneType}  # is a file of its own
+}
 # What identifies the weights of a recipe: trained again on these photos, they are the same thing.
 WEIGHTS = ("kept", "trained_on")
 
@@ -134,8 +134,7 @@ class Record:
         return path
 
     def _replaced(self, path: Path) -> str:
-        """The outputs of the record that this one takes the place of; `RunError` where it may not.
-        """
+        """Outputs of the record that this one takes the place of; `RunError` where it may not."""
         if not path.exists():
             return ""
         earlier = read_record(path)

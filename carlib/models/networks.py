@@ -114,22 +114,6 @@ class BelowHead(Embedder):
         return nn.functional.normalize(features)
 
 
-class Whitened(Embedder):
-    """A classifier that compares, by its features on axes along which photos differ alike.
-
-    `mean` (num_features,) and `axes` (num_features, dims) are of features of length one.
-    """
-
-    def __init__(self, network: Classifier, mean: torch.Tensor, axes: torch.Tensor) -> None:
-        super().__init__(network)
-        self.head = nn.Linear(*axes.shape, device=axes.device)
-        self.head.load_state_dict({"weight": axes.T.contiguous(), "bias": -mean @ axes})
-
-    def embed(self, features: torch.Tensor) -> torch.Tensor:
-        """Embeddings (batch, dims) of length one, of pooled features (batch, num_features)."""
-        return nn.functional.normalize(self.head(nn.functional.normalize(features)))
-
-
 # --- plain CNNs ---------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ cosine is the nearest by distance. The body runs once per catalog; see `carlib.e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ from carlib.data.table import labels_of
 from carlib.errors import RunError
 from carlib.evaluation.evaluate import features_of
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.models.networks import Whitened
 
 
 @dataclass(frozen=True)
@@ -111,53 +110,6 @@ def thumbnails(catalog: Catalog, framing: Framing) -> Embeddings:
 def scaled(values: np.ndarray) -> np.ndarray:
     """Rows (photos, dims) divided by their length; a row of zeros stays."""
     return F.normalize(torch.as_tensor(values).float()).numpy()
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """Principal axes scaled to variance one, so that no direction drowns the others.
-
-    Jégou 2012 ("Negative evidences and co-occurrences in image retrieval: the benefit of PCA and
-    whitening"). Fitted on the photos one trained on, applied to all.
-    """
-
-    mean: np.ndarray  # (dims,)
-    axes: np.ndarray  # (dims, kept)
-
-    @classmethod
-    def fit(cls, values: np.ndarray, dims: int = 128) -> Whitening:
-        """Find the `dims` axes of (photos, dims) along which photos differ most."""
-        from sklearn.decomposition import PCA
-
-        most = min(values.shape[0] - 1, values.shape[1])
-        if not 1 <= dims <= most:
-            raise RunError(
-                f"{values.shape[0]} photos of {values.shape[1]} dims have {most} axes; "
-                f"asked for {dims}"
-            )
-        pca = PCA(dims, random_state=0).fit(values)
-        scale = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
-        return cls(pca.mean_.astype(np.float32), (pca.components_.T / scale).astype(np.float32))
-
-    def apply(self, embeddings: Embeddings) -> Embeddings:
-        """The same photos on the whitened axes, rows of length one."""
-        values = scaled((embeddings.vectors - self.mean) @ self.axes)
-        return Embeddings(values, embeddings.table, embeddings.network)
-
-
-def whitened(checkpoint: Checkpoint, catalog: Catalog, dims: int = 512) -> Checkpoint:
-    """A classifier compared by its whitened features.
-
-    The axes are fitted on the training photos of the classes that it learned, the first of the
-    catalog; they are `dims` where there are so many, as of a network that learned to compare.
-    """
-    learned = catalog.select_classes(range(len(checkpoint.class_names)))
-    vectors = embed(checkpoint, learned, "train", progress=False).vectors
-    fitted = Whitening.fit(vectors, min(dims, len(vectors) - 1, vectors.shape[1]))
-    mean, axes = fitted.mean, fitted.axes
-    model = Whitened(checkpoint.model, torch.from_numpy(mean), torch.from_numpy(axes))
-    digits = digest_of(mean.tobytes() + axes.tobytes())[:8]  # other photos, other axes
-    return replace(checkpoint, model=model, hash=f"{checkpoint.hash}-{digits}", points="whitened")
 
 
 def effective_rank(values: np.ndarray) -> float:

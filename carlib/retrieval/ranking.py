@@ -10,22 +10,27 @@ Search here is exact (faiss); `carlib.retrieval.gallery` keeps galleries and sea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from carlib.data.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation.evaluate import scored_data, scoring_of
+from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
 from carlib.evaluation.metrics import RECALLS, bootstrap, interval, ranking_scores
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
+from carlib.experiment.outputs import Outputs, half, kept_of, photo_table
 from carlib.experiment.record import Record
 from carlib.experiment.run import Run
+from carlib.retrieval.axes import on_axes, points_of
 from carlib.retrieval.embeddings import Embeddings, effective_rank, embed
 from carlib.retrieval.knn import knn_record, neighbors, other_neighbors
+from carlib.retrieval.verification import VerificationProtocol, has_protocol
 
 # --- retrieval ----------------------------------------------------------------------------------
 
@@ -78,59 +83,106 @@ def retrieval_scores(queries: Embeddings, gallery: Embeddings | None = None) -> 
     return metrics
 
 
+def computed(outputs: Outputs) -> dict[str, Any]:
+    """Metrics and rows per class of a retrieval, from embeddings as they are kept."""
+    queries, gallery = _kept(outputs, "embeddings"), None
+    if outputs.gallery is not None:
+        gallery = _kept(outputs, "gallery")
+    scores = query_scores(queries, gallery)
+    metrics = mean_scores(scores, queries.labels)
+    metrics["effective_rank"] = effective_rank(queries.vectors)
+    return {"metrics": metrics, "per_class": _class_rows(scores, queries)}
+
+
+def _kept(outputs: Outputs, name: str) -> Embeddings:
+    table = outputs.gallery if name == "gallery" else outputs.table
+    return Embeddings(outputs.tensors[name].astype(np.float32), table, "kept")
+
+
+def _class_rows(scores: pd.DataFrame, queries: Embeddings) -> list[dict[str, Any]]:
+    """Means of `query_scores` of every class that has a photo to find, and of how many photos."""
+    scored = scores.notna().all(axis=1).to_numpy()
+    groups = scores[scored].groupby(queries.labels[scored])
+    names = queries.table.assign(label=queries.labels).drop_duplicates("label").set_index("label")
+    return [
+        {"class": names["class_name"][label], "photos": len(part), **part.mean().to_dict()}
+        for label, part in groups
+    ]
+
+
 def score_retrieval(
-    checkpoint: Checkpoint, catalog: Catalog, run: Run | None = None
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    run: Run | None = None,
+    points: str = "plain",
+    keep: bool = False,
 ) -> list[Record]:
     """Every retrieval score that a checkpoint allows on a catalog; records are not written.
 
     Where it was trained on these classes: val photos search train ("same classes"), and neighbors
-    classify them (a classifier's features alone, see `knn_record`). Where it was trained on the
-    first of them only, or val is of classes that train has not: photos of classes that were not
-    learned search each other ("unseen classes").
+    classify them (a classifier's plain features alone, see `knn_record`). Where it was trained on
+    the first of them only, or val is of classes that train has not: photos of classes that were not
+    learned search each other ("unseen classes"). `points` is a way of `carlib.retrieval.axes`;
+    `keep` has the records of retrieval keep their embeddings.
     """
+    record = functools.partial(_retrieval_record, checkpoint, catalog, run, points, keep)
     if checkpoint.learned_a_part(catalog):
         others = catalog.unseen_classes(len(checkpoint.class_names))
-        asked, data = embed(checkpoint, others).labelled, scored_data(others, "unseen", len(others))
-        return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
+        data = scored_data(others, "unseen", len(others))
+        return [record("unseen", data, embed(checkpoint, others).labelled)]
     checkpoint.check_classes(catalog)
-    if not set(catalog.select("val").labels) & set(catalog.select("train").labels):
-        asked = embed(checkpoint, catalog, "val").labelled
-        data = scored_data(catalog, "val", len(asked))
-        return [_retrieval_record("unseen", checkpoint, data, asked, None, run)]
-    gallery, asked = (embed(checkpoint, catalog, split).labelled for split in ("train", "val"))
+    asked = embed(checkpoint, catalog, "val").labelled
     data = scored_data(catalog, "val", len(asked))
-    records = [_retrieval_record("same", checkpoint, data, asked, gallery, run)]
-    if not checkpoint.recipe.embedding:
+    if not set(catalog.select("val").labels) & set(catalog.select("train").labels):
+        return [record("unseen", data, asked)]
+    records = [record("same", data, asked, embed(checkpoint, catalog, "train").labelled)]
+    if not checkpoint.recipe.embedding and points == "plain":
         raw = [embed(checkpoint, catalog, s, unit=False).labelled for s in ("train", "val")]
         records.append(knn_record(*raw, catalog, checkpoint))
     return records
 
 
 def _retrieval_record(
-    protocol: str,
     checkpoint: Checkpoint,
-    data: dict[str, object],
-    queries: Embeddings,
-    gallery: Embeddings | None,
+    catalog: Catalog,
     run: Run | None,
+    points: str,
+    keep: bool,
+    protocol: str,
+    data: dict[str, object],
+    *parts: Embeddings,  # queries, and the gallery where they do not search each other
 ) -> Record:
+    kept, exact = on_axes(checkpoint, catalog, points, *parts)
+    tensors = dict(zip(("embeddings", "gallery"), (half(p.vectors) for p in kept), strict=False))
+    if keep and checkpoint.learned_a_part(catalog) and has_protocol(checkpoint, catalog):
+        # With the pairs that they are verified by, the file is that of the other record too.
+        tensors |= VerificationProtocol.of(checkpoint, catalog, progress=False).rows
+    tables = [photo_table(part.table) for part in kept]
+    compared = points_of(checkpoint, points)
+    outputs = Outputs(tensors, *tables, about=whose(checkpoint, data, compared))
+    found = computed(outputs)
+    best = mean_scores(query_scores(*exact), exact[0].labels)
+    exactly = {name: best[name] for name in ("recall_at_1", "r_precision", "map_at_r")}
     return Record(
         kind="retrieval",
         topic=protocol,  # "same" or "unseen" classes
         data=data,
-        metrics=retrieval_scores(queries, gallery),
-        scoring=scoring_of(checkpoint),
+        metrics=found["metrics"],
+        scoring=scoring_of(checkpoint) | {"points": compared},
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
+        per_class=found["per_class"],
         history=run.history() if run else None,
         extra={
-            "gallery": len(gallery or queries),
-            "dims": queries.vectors.shape[1],
+            "gallery": len(kept[-1]),
+            "dims": kept[0].vectors.shape[1],
+            "rounding": lost(exactly, found["metrics"]),
             "trained_classes": len(checkpoint.class_names),
-            "scored_classes": len(np.unique(queries.labels)),
+            "scored_classes": len(np.unique(kept[0].labels)),
             "training": run.summary if run else {},
         },
         command=command_line(),
+        outputs_file=kept_of(outputs) if keep else b"",
     )
 
 

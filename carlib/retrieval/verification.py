@@ -1,39 +1,41 @@
 """Are these two photos the same model? Similarity, a threshold, and how far both can be trusted.
 
-Two photos are compared by the cosine of their embeddings. The threshold and the probability of
-"same" are fitted on pairs of classes that are neither learned nor scored, and kept as a `Decision`;
-the pairs that are scored meet it as it is. Similarities are (pairs,) in −1…1, `same` (pairs,) bool,
-every score lies in 0…1.
+Two photos are compared by the cosine of their embeddings. The decision (see
+`carlib.retrieval.deciding`) is fitted on pairs of classes that are neither learned nor scored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support, roc_curve
 
 from carlib.data.catalog import Catalog
 from carlib.data.pairs import LEVELS, has_pairs, make_lists, pair_positions
 from carlib.data.readers import compcars
 from carlib.errors import DataError, RunError
-from carlib.evaluation.calibration import calibration_error
-from carlib.evaluation.evaluate import scored_data, scoring_of
-from carlib.evaluation.metrics import interval
+from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
+from carlib.experiment.outputs import Outputs, half, kept_of, photo_table
 from carlib.experiment.record import Record, append_to_ledger
 from carlib.experiment.run import Run
+from carlib.retrieval.axes import on_axes, points_of
+from carlib.retrieval.deciding import (
+    Decision,
+    class_areas,
+    curve_scores,
+    drawn,
+    level_scores,
+    roc,
+    verification_scores,
+)
 from carlib.retrieval.embeddings import Embeddings, embed, scaled
 
-FARS = (1e-1, 1e-2, 1e-3)  # false accept rates at which true accepts are told
-RESAMPLES = 200  # draws of classes behind every interval
 LISTS = 10  # drawn of every difficulty: a single list shows a photo once, so it has few pairs
-DRAWN_FARS = np.logspace(-3, 0, 61)  # where a record keeps the curve
-BINS = np.linspace(-1, 1, 51)  # of similarity, in which a record counts pairs
 
 
 def similarities(embeddings: Embeddings, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -42,131 +44,25 @@ def similarities(embeddings: Embeddings, pairs: pd.DataFrame) -> tuple[np.ndarra
     `pairs` has columns `a`, `b` (paths) and `same`. Raises `DataError` naming photos that have no
     embedding, and `RunError` where `same` and the photos' classes disagree.
     """
+    rows = _rows(embeddings, pairs)
+    return _cosine(embeddings.vectors, rows), embeddings.labels[rows]
+
+
+def _rows(embeddings: Embeddings, pairs: pd.DataFrame) -> np.ndarray:
+    """Rows (pairs, 2) of both photos among the embeddings, and their answers checked."""
     rows = pair_positions(pairs, embeddings.paths, "the embeddings")
     labels = embeddings.labels[rows]
     wrong = np.flatnonzero((labels[:, 0] == labels[:, 1]) != pairs["same"].to_numpy())
     if len(wrong):
         pair = pairs.iloc[wrong[0]]
         raise RunError(f"{pair['a']} and {pair['b']}: the list and the photos' classes disagree")
-    one, other = (scaled(embeddings.vectors[rows[:, side]]) for side in (0, 1))
-    return (one * other).sum(1), labels
+    return rows
 
 
-# --- deciding -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is fitted on val pairs and then frozen."""
-
-    threshold: float  # the same model from this similarity on
-    slope: float  # of the log-odds of "same" over the similarity
-    offset: float
-    pairs: int  # that it was fitted on
-
-    @classmethod
-    def fit(
-        cls, similarity: np.ndarray, same: np.ndarray, false_accept_cost: float = 1.0
-    ) -> Decision:
-        """The threshold with the least mean cost on these pairs, and a calibrated probability.
-
-        A false reject costs 1, a false accept `false_accept_cost`; both kinds of pairs weigh the
-        same, however many there are. The probability is Platt's (1999): logistic regression.
-        """
-        _check(similarity, same)
-        table = roc(similarity, same)[1:]  # without the threshold that accepts nothing
-        cost = (1 - table["tar"] + false_accept_cost * table["far"]).to_numpy()
-        best, values = int(cost.argmin()), table["threshold"].to_numpy()
-        below = values[min(best + 1, len(values) - 1)]
-        model = LogisticRegression(C=100.0, class_weight="balanced")
-        model.fit(similarity[:, None], same)
-        return cls(
-            float((values[best] + below) / 2),
-            float(model.coef_[0, 0]), float(model.intercept_[0]), len(same),
-        )  # fmt: skip
-
-    def probability(self, similarity: np.ndarray) -> np.ndarray:
-        """Chance (pairs,) that two photos show the same model, where both answers are as likely."""
-        return 1 / (1 + np.exp(-(self.slope * similarity + self.offset)))
-
-
-# --- scoring ------------------------------------------------------------------------------------
-
-
-def roc(similarity: np.ndarray, same: np.ndarray, weight: np.ndarray | None = None) -> pd.DataFrame:
-    """True and false accept rates for every threshold; columns `threshold`, `far`, `tar`.
-
-    Begins at (0, 0). Pairs that are equally similar are accepted together.
-    """
-    far, tar, thresholds = roc_curve(
-        same, similarity, sample_weight=weight, drop_intermediate=False
-    )
-    return pd.DataFrame({"threshold": thresholds, "far": far, "tar": tar})
-
-
-def curve_scores(table: pd.DataFrame) -> dict[str, float]:
-    """What does not depend on a threshold: AUC, EER, and TAR at the rates of FARS.
-
-    `table` is `roc`'s. The equal error rate lies where the curve crosses far = 1 − tar.
-    """
-    far, tar = table["far"].to_numpy(), table["tar"].to_numpy()
-    gap = far - (1 - tar)
-    after = int(np.argmax(gap >= 0))
-    before = max(after - 1, 0)
-    share = 0.0 if after == before else -gap[before] / (gap[after] - gap[before])
-    scores = {
-        "auc": float(auc(far, tar)),
-        "eer": float(far[before] + share * (far[after] - far[before])),
-    }
-    for rate in FARS:
-        scores[f"tar_at_{rate:g}"] = float(tar[far <= rate].max())
-    return scores
-
-
-def threshold_scores(accepted: np.ndarray, same: np.ndarray, weight: np.ndarray) -> dict:
-    """Accuracy, precision, recall, F1 and false accept rate of decisions (pairs,) bool."""
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        same, accepted, average="binary", sample_weight=weight, zero_division=0
-    )
-    accuracy = accuracy_score(same, accepted, sample_weight=weight)
-    values = {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1}
-    values["far"] = np.average(accepted[~same], weights=weight[~same])
-    return {name: float(value) for name, value in values.items()}
-
-
-def verification_scores(
-    similarity: np.ndarray,
-    same: np.ndarray,
-    classes: np.ndarray,
-    decision: Decision,
-) -> dict[str, object]:
-    """All scores of a list of pairs under a frozen decision, with 95 % intervals.
-
-    Classes (pairs, 2) are drawn anew, not pairs: those of one class share their luck. A pair of two
-    classes counts as often as both are drawn together, one of a single class as often as it is.
-    """
-    _check(similarity, same)
-    scores = _all_scores(similarity, same, np.ones(len(same)), decision)
-    generator = np.random.default_rng(0)
-    known, codes = np.unique(classes, return_inverse=True)
-    codes = codes.reshape(classes.shape)
-    draws = []
-    while len(draws) < RESAMPLES:
-        times = np.bincount(generator.integers(0, len(known), len(known)), minlength=len(known))
-        one, other = times[codes[:, 0]], times[codes[:, 1]]
-        weight = np.where(same, one, one * other).astype(float)
-        if (weight * same).any() and (weight * ~same).any():
-            draws.append(_all_scores(similarity, same, weight, decision))
-    metrics: dict[str, object] = {}
-    for name, value in scores.items():
-        metrics[name] = value
-        metrics[f"{name}_interval"] = interval(np.array([draw[name] for draw in draws]))
-    return metrics
-
-
-def _all_scores(similarity, same, weight, decision: Decision) -> dict[str, float]:
-    curve = curve_scores(roc(similarity, same, weight))
-    return curve | threshold_scores(similarity >= decision.threshold, same, weight)
+def _cosine(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Cosine (pairs,) of two rows (pairs, 2) of points (photos, dims)."""
+    one, other = (scaled(vectors[rows[:, side]]) for side in (0, 1))
+    return (one * other).sum(1)
 
 
 def by_viewpoints(
@@ -204,16 +100,22 @@ def hardest(similarity: np.ndarray, pairs: pd.DataFrame, top: int = 6) -> dict[s
 class VerificationProtocol:
     """Pairs of classes that a network never learned, and the photos' embeddings."""
 
-    points: Embeddings
+    points: Embeddings  # as they are kept, see `carlib.retrieval.axes.on_axes`
+    exact: Embeddings  # the same with all axes and digits
     fitting: pd.DataFrame  # medium pairs of some classes; the decision is fitted on them
     scored: Mapping[str, pd.DataFrame]  # by difficulty, of other classes
     data: dict[str, object]  # what a record says of the photos
     lists: str  # "official", or how many were made
+    way: str  # how the points are compared, see `carlib.retrieval.axes`
     left_out: int = 0  # pairs of which a photo is absent or cannot be read
 
     @classmethod
     def of(
-        cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool = True
+        cls,
+        checkpoint: Checkpoint,
+        catalog: Catalog,
+        progress: bool = True,
+        points: str = "plain",
     ) -> VerificationProtocol:
         """The official lists of CompCars, or lists made of the classes that were not learned.
 
@@ -228,18 +130,20 @@ class VerificationProtocol:
                 f"kinds; train it on the first of them (carlib train --classes)"
             )
         if _official_fit(checkpoint, catalog):
-            return cls._official(checkpoint, catalog, progress)
+            return cls._official(checkpoint, catalog, progress, points)
         others = catalog.unseen_classes(len(checkpoint.class_names))
-        points = embed(checkpoint, others, progress=progress)
-        there = _readable(others, points)
+        embedded = embed(checkpoint, others, progress=progress)
+        there = _readable(others, embedded)
         fit, score = _sides(there)
         scored = _possible_lists(score)
-        return cls(points, make_lists(fit, "medium", LISTS), scored,
-                   scored_data(others, "unseen", len(score)), f"{LISTS} of each")  # fmt: skip
+        (kept,), (exact,) = on_axes(checkpoint, catalog, points, embedded)
+        data = scored_data(others, "unseen", len(score))
+        return cls(kept, exact, make_lists(fit, "medium", LISTS), scored, data,
+                   f"{LISTS} of each", points)  # fmt: skip
 
     @classmethod
     def _official(
-        cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool
+        cls, checkpoint: Checkpoint, catalog: Catalog, progress: bool, points: str
     ) -> VerificationProtocol:
         """Pairs of the models that the reader sets apart as val, then CompCars' own lists."""
         append_to_ledger(
@@ -249,21 +153,36 @@ class VerificationProtocol:
         val, test = (
             embed(checkpoint, catalog, split, progress=progress) for split in ("val", "test")
         )
-        points = Embeddings(
+        embedded = Embeddings(
             np.concatenate([val.vectors, test.vectors]),
             pd.concat([val.table, test.table], ignore_index=True),
             checkpoint.hash,
         )
         listed = {level: compcars.read_pairs(catalog.root, level) for level in LEVELS}
-        there = set(points.paths)  # a pair of which a photo is absent cannot be asked
+        there = set(embedded.paths)  # a pair of which a photo is absent cannot be asked
         scored = {
             level: pairs[pairs["a"].isin(there) & pairs["b"].isin(there)].reset_index(drop=True)
             for level, pairs in listed.items()
         }
         absent = sum(len(listed[level]) - len(scored[level]) for level in LEVELS)
-        fit = _readable(catalog.select("val"), points)
-        return cls(points, make_lists(fit, "medium", LISTS), scored,
-                   scored_data(catalog, "test", len(test)), "official", absent)  # fmt: skip
+        fit = _readable(catalog.select("val"), embedded)
+        (kept,), (exact,) = on_axes(checkpoint, catalog, points, embedded)
+        return cls(kept, exact, make_lists(fit, "medium", LISTS), scored,
+                   scored_data(catalog, "test", len(test)), "official", points, absent)  # fmt: skip
+
+    @property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Every list of pairs as rows of the points (pairs, 2), the decision's as "fitting"."""
+        lists = {"fitting": self.fitting, **self.scored}
+        return {name: _rows(self.points, pairs).astype(np.int32) for name, pairs in lists.items()}
+
+    def outputs(self, checkpoint: Checkpoint) -> Outputs:
+        """The network's embeddings, and every pair as two of their rows."""
+        return Outputs(
+            {"embeddings": half(self.points.vectors)} | self.rows,
+            photo_table(self.points.table),
+            about=whose(checkpoint, self.data, points_of(checkpoint, self.way)),
+        )
 
 
 def has_protocol(checkpoint: Checkpoint, catalog: Catalog) -> bool:
@@ -325,72 +244,96 @@ def known_decision(points: Embeddings, catalog: Catalog) -> Decision:
 
 
 def score_verification(
-    checkpoint: Checkpoint, catalog: Catalog, run: Run | None = None, progress: bool = True
+    checkpoint: Checkpoint,
+    catalog: Catalog,
+    run: Run | None = None,
+    progress: bool = True,
+    points: str = "plain",
+    keep: bool = False,
 ) -> Record:
     """How well a network tells pairs of classes that it never learned; the record is not written.
 
     Metrics are those of `verification_scores` with the difficulty before the name, such as
     `hard_auc`, and the calibration error of the probability. The decision is fitted once, on medium
     pairs: in use nobody knows how hard a pair is. The extra has it, with the false accept rate
-    that it promised, curves, histograms and, where sides are known, accuracy by them.
+    that it promised, curves, histograms and, where sides are known, accuracy by them. `points` is
+    a way of `carlib.retrieval.axes`; `keep` has the record keep the embeddings and the pairs.
     """
-    protocol = VerificationProtocol.of(checkpoint, catalog, progress)
-    similarity, labels = similarities(protocol.points, protocol.fitting)
-    same = protocol.fitting["same"].to_numpy()
-    decision = Decision.fit(similarity, same)
-    promised = verification_scores(similarity, same, labels, decision)
-    metrics: dict[str, object] = {}
-    extra: dict[str, object] = {
-        "decision": asdict(decision),
-        "promised": {name: promised[name] for name in ("far", "far_interval", "accuracy")},
+    protocol = VerificationProtocol.of(checkpoint, catalog, progress, points)
+    outputs = protocol.outputs(checkpoint)
+    found = computed(outputs)
+    extra = found["extra"]
+    extra |= {
         "lists": protocol.lists,
         "pairs_left_out": protocol.left_out,
-        "pairs": {level: len(pairs) for level, pairs in protocol.scored.items()},
         "dims": protocol.points.vectors.shape[1],
         "training": run.summary if run else {},
     }
+    areas = {}
     for level, pairs in protocol.scored.items():
-        similarity, labels = similarities(protocol.points, pairs)
-        scores = _level_scores(similarity, pairs["same"].to_numpy(), labels, decision)
-        metrics |= {f"{level}_{name}": value for name, value in scores.items()}
-        extra[level] = drawn(similarity, pairs["same"].to_numpy())
-        sides = by_viewpoints(similarity, pairs, protocol.points.table, decision)
+        similarity, _ = similarities(protocol.points, pairs)
+        sides = by_viewpoints(
+            similarity, pairs, protocol.points.table, Decision(**extra["decision"])
+        )
         extra[level]["viewpoints"] = sides.reset_index().to_dict(orient="records")
+        exact = roc(similarities(protocol.exact, pairs)[0], pairs["same"].to_numpy())
+        areas[f"{level}_auc"] = curve_scores(exact)["auc"]
+    extra["rounding"] = lost(areas, found["metrics"])
     return Record(
         kind="verification",
         data=protocol.data,
-        metrics=metrics,
-        scoring=scoring_of(checkpoint) | {"lists": protocol.lists},
+        metrics=found["metrics"],
+        scoring=scoring_of(checkpoint)
+        | {"points": points_of(checkpoint, points), "lists": protocol.lists},
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
+        per_class=found["per_class"],
         history=run.history() if run else None,
         extra=extra,
         command=command_line(),
+        outputs_file=kept_of(outputs) if keep else b"",
     )
 
 
-def _level_scores(similarity, same, labels, decision: Decision) -> dict[str, object]:
-    scores = verification_scores(similarity, same, labels, decision)
-    chance = decision.probability(similarity)
-    both = np.stack([1 - chance, chance], axis=1)
-    return scores | {"ece": calibration_error(both, same.astype(int))}
-
-
-def drawn(similarity: np.ndarray, same: np.ndarray) -> dict[str, list[float]]:
-    """What a chart needs: `tar` at the rates of DRAWN_FARS, pairs per bin of similarity in BINS."""
-    table = roc(similarity, same)
-    place = np.searchsorted(table["far"], DRAWN_FARS, side="right") - 1
-    counts = {
-        name: np.histogram(similarity[rows], BINS)[0].tolist()
-        for name, rows in (("same", same), ("other", ~same))
+def computed(outputs: Outputs) -> dict[str, Any]:
+    """Metrics, rows per class and the extra of a verification, from embeddings as they are kept."""
+    similarity, same, classes = _compared(outputs, "fitting")
+    decision = Decision.fit(similarity, same)
+    promised = verification_scores(similarity, same, classes, decision)
+    levels = [level for level in LEVELS if level in outputs.tensors]
+    compared = {level: _compared(outputs, level) for level in levels}
+    metrics: dict[str, object] = {}
+    for level, pairs in compared.items():
+        scores = level_scores(*pairs, decision)
+        metrics |= {f"{level}_{name}": value for name, value in scores.items()}
+    extra = {
+        "decision": asdict(decision),
+        "promised": {name: promised[name] for name in ("far", "far_interval", "accuracy")},
+        "pairs": {level: len(pairs[0]) for level, pairs in compared.items()},
+        **{level: drawn(similarity, same) for level, (similarity, same, _) in compared.items()},
     }
-    return {"tar": table["tar"].to_numpy()[place].tolist()} | counts
+    return {"metrics": metrics, "per_class": _class_rows(outputs, compared), "extra": extra}
 
 
-def _check(similarity: np.ndarray, same: np.ndarray) -> None:
-    if similarity.shape != same.shape or not len(same):
-        raise RunError(f"{similarity.shape} similarities do not fit {same.shape} answers")
-    if same.all() or not same.any():
-        raise RunError("pairs of both kinds are needed: the same model, and two models")
-    if not np.isfinite(similarity).all():
-        raise RunError("similarities hold values that are not finite")
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # similarity, same, classes
+
+
+def _compared(outputs: Outputs, name: str) -> Pairs:
+    """Similarity (pairs,), same (pairs,) and classes (pairs, 2) of one list of pairs."""
+    rows = outputs.tensors[name]
+    classes = outputs.labels[rows]
+    return (
+        _cosine(outputs.tensors["embeddings"], rows), classes[:, 0] == classes[:, 1], classes
+    )  # fmt: skip
+
+
+def _class_rows(outputs: Outputs, compared: Mapping[str, Pairs]) -> list[dict[str, Any]]:
+    """Of every class that is in a scored pair what it adds to the areas, by difficulty."""
+    names = outputs.table.drop_duplicates("label").set_index("label")["class_name"]
+    counts = outputs.table["label"].value_counts()
+    labels = np.unique(np.concatenate([classes.ravel() for *_, classes in compared.values()]))
+    rows = [{"class": names[label], "photos": int(counts[label])} for label in labels]
+    for level, pairs in compared.items():
+        for row, added in zip(rows, class_areas(*pairs, labels), strict=True):
+            row |= {f"{level}_{name}": value for name, value in added.items()}
+    return rows
