@@ -18,9 +18,16 @@ def fake_record(name: str = "cnn3", seed: int = 0, accuracy: float = 0.123, **da
     measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
                 "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
     classes = [
-        {"class": one, "photos": 4, "f1": 0.5, "recall": 0.25, "confused_with": other, "times": 3}
+        {
+            "class": one,
+            "photos": 4,
+            "f1": 0.5,
+            "recall": accuracy,
+            "confused_with": other,
+            "times": 3,
+        }
         for one, other in (("Aurora Comet", "Fennix Ember"), ("Fennix Ember", "Aurora Comet"))
-    ]
+    ]  # fmt: skip
     return Record(
         kind="evaluation",
         name=f"{name}-stanford-cars-seed{seed}-val",

@@ -42,6 +42,7 @@ from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
 from carlib.experiment.tables import by_label, evaluations, shown_name
 from carlib.paths import file_name, results_root, runs_root
+from carlib.report.rows import rows_of
 from carlib.retrieval.axes import on_axes
 from carlib.retrieval.embeddings import embed, thumbnails
 from carlib.retrieval.gallery import Gallery
@@ -405,7 +406,7 @@ def test_runs_of_two_recipes_are_never_averaged() -> None:
     )
     other = replace(one, name="other", recipe=asdict(short), recipe_hash="", method="")
     assert long.method != other.method == short.method
-    scored = row([one, other], "scratch_cpu")
+    scored = rows_of([one, other])["scratch_cpu"]
     assert (scored["seeds"], scored["epochs"]) == (1, 90)
     assert shown_name(other) == "scratch_cpu (epochs=1)"  # shown as what it was
     # Under a name that the registry does not have there is no telling which is meant.
@@ -418,7 +419,7 @@ def test_one_seed_is_never_counted_twice() -> None:
     one = fake_record()
     other = replace(one, name="again", data=one.data | {"fingerprint": "b" * 16})
     with pytest.raises(RunError, match="one recipe and seed"):
-        row([one, other], "cnn3")
+        rows_of([one, other])
 
 
 def test_several_records_of_one_thing_are_refused() -> None:

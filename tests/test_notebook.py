@@ -117,7 +117,7 @@ def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> N
     assert list(notebook.full_scale("accuracy").index) == ["cnn3"]
     table = notebook.full_scale("accuracy", "s1", "cnn3")
     assert table["accuracy"].to_dict() == {"s1": "not run", "cnn3": "0.200"}
-    assert table.loc["cnn3", "interval"] == "0.100 to 0.150"
+    assert table.loc["cnn3", "interval"] == "0.100 to 0.300"
     assert table.loc["cnn3", ["seeds", "training", "on"]].tolist() == [
         "2", "13 min", "2 CPU cores",
     ]  # fmt: skip

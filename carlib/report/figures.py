@@ -168,8 +168,8 @@ def unseen_figure(records: Sequence[Record]) -> Figure | None:
 
 @printed
 def pairs_figure(records: Sequence[Record]) -> Figure | None:
-    """AUC on hard pairs with its interval, and on medium and easy ones, by recipe."""
-    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "easy"}
+    """AUC on hard pairs with its interval, on medium ones and those of other makes, by recipe."""
+    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "other makes"}
     return dots(verification_rows(records), "recipe", scores, "AUC")
 
 

@@ -12,55 +12,59 @@ from pathlib import Path
 
 import numpy as np
 
-from carlib.evaluation.significance import mean_over_seeds, paired_difference
+from carlib.evaluation.metrics import RESAMPLES, interval
+from carlib.evaluation.significance import difference_interval, over_seeds, unit_draws
 from carlib.experiment.outputs import read_outputs
 from carlib.experiment.record import Record
+from carlib.experiment.resampling import class_draws, redrawn
 from carlib.experiment.tables import label_of
 from carlib.paths import outputs_of
 
-UNITS = ("photos", "classes")  # what is drawn anew, the first that all records hold
+RECALLS = {"accuracy": "recall"}  # scores that rows per class have under another name
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What several seeds scored on each photo or class."""
+class Draws:
+    """A score of several seeds with photos or classes drawn anew, the same ones for each."""
 
     unit: str  # "photos" or "classes"
-    names: tuple[str, ...]  # which they are, (units,)
-    sums: np.ndarray  # (seeds, units)
-    counts: np.ndarray  # (units,) photos of each
+    names: tuple[str, ...]  # which they are
+    values: np.ndarray  # (seeds, resamples)
 
 
-def scores_of(seeds: Sequence[Record], score: str, unit: str) -> Scores | None:
-    """The seeds' `score` by photo or class; None where one does not hold it, or has others."""
-    every = [_one(record, score, unit) for record in seeds]
-    if any(one is None for one in every):
-        return None
-    first = every[0]
-    if any(one.names != first.names or (one.counts != first.counts).any() for one in every):
-        return None
-    return replace(first, sums=np.concatenate([one.sums for one in every]))
-
-
-def _one(record: Record, score: str, unit: str) -> Scores | None:
-    if score != "accuracy":
-        return None
-    if unit == "photos":
-        return _by_photo(record)
-    rows = [row for row in record.per_class or () if row["photos"] and "recall" in row]
-    counts = np.array([row["photos"] for row in rows])
-    right = np.rint([row["recall"] * row["photos"] for row in rows])
-    names = tuple(row["class"] for row in rows)
-    return Scores(unit, names, right[None], counts) if rows else None
-
-
-def _by_photo(record: Record) -> Scores | None:
-    """Is each photo right? From the logits that a record keeps."""
-    if not record.outputs or record.kind != "evaluation":
+def by_photo(record: Record, score: str) -> Draws | None:
+    """Draws of photos, from the logits that an evaluation keeps; None where it keeps none."""
+    if not record.outputs or record.kind != "evaluation" or score != "accuracy":
         return None
     outputs = read_outputs(record)
     right = outputs.tensors["logits"].argmax(1) == outputs.labels
-    return Scores("photos", tuple(outputs.table["stem"]), right[None] * 1.0, np.ones(len(right)))
+    values = unit_draws(right[None].astype(float), np.ones(len(right)))
+    return Draws("photos", tuple(outputs.table["stem"]), values)
+
+
+def by_class(record: Record, score: str) -> Draws | None:
+    """Draws of classes, from a record's rows per class; None where they do not have the score."""
+    score = RECALLS.get(score, score)
+    rows = [row for row in record.per_class or () if row["photos"]]
+    if not rows or not all(score in row for row in rows):
+        return None
+    values = redrawn(rows, score, class_draws(len(rows), RESAMPLES))
+    return Draws("classes", tuple(row["class"] for row in rows), values[None])
+
+
+def drawn(*ways: Sequence[Record], score: str) -> list[Draws] | None:
+    """Draws of one or more rows, each with its seeds, on the same photos, or else on the same
+    classes; None where the records do not allow it.
+    """
+    for of in (by_photo, by_class):
+        told = [[of(record, score) for record in seeds] for seeds in ways]
+        every = [one for seeds in told for one in seeds]
+        if all(every) and len({one.names for one in every}) == 1:
+            return [
+                replace(seeds[0], values=np.concatenate([one.values for one in seeds]))
+                for seeds in told
+            ]
+    return None
 
 
 def with_outputs(records: Sequence[Record], folder: Path) -> list[Record]:
@@ -81,10 +85,8 @@ def seed_interval(seeds: Sequence[Record], score: str) -> tuple[list[float] | No
     """
     if len(seeds) == 1:
         return seeds[0].metrics.get(f"{score}_interval"), None
-    for unit in UNITS:
-        if scores := scores_of(seeds, score, unit):
-            return mean_over_seeds(scores.sums, scores.counts)[1], unit
-    return None, None
+    found = drawn(seeds, score=score)
+    return (interval(over_seeds(found[0].values)), found[0].unit) if found else (None, None)
 
 
 def difference(
@@ -99,25 +101,13 @@ def difference(
     if not one or not other:
         return None
     means = [np.mean([record.metrics[score] for record in seeds]) for seeds in (one, other)]
-    told = {
-        "one": label_of(one[0]),
-        "other": label_of(other[0]),
-        "score": score,
-        "difference": float(means[0] - means[1]),
-        "interval": None,
-        "unit": None,
-        "why": "",
-    }
-    views = {tuple(record.scoring.get("views", ())) for record in (*one, *other)}
-    if len(views) > 1:
+    told = {"one": label_of(one[0]), "other": label_of(other[0]), "score": score,
+            "difference": float(means[0] - means[1]), "interval": None, "unit": None,
+            "why": ""}  # fmt: skip
+    if len({tuple(record.scoring.get("views", ())) for record in (*one, *other)}) > 1:
         return told | {"why": "they were scored by different views"}
-    for unit in UNITS:
-        pair = [scores_of(seeds, score, unit) for seeds in (one, other)]
-        if (
-            all(pair)
-            and pair[0].names == pair[1].names
-            and (pair[0].counts == pair[1].counts).all()
-        ):
-            value, between = paired_difference(pair[0].sums, pair[1].sums, pair[0].counts)
-            return told | {"difference": value, "interval": between, "unit": unit}
-    return told | {"why": "their records hold no scores by photo or class"}
+    found = drawn(one, other, score=score)
+    if found is None:
+        return told | {"why": "their records hold no scores by photo or class"}
+    between = difference_interval(*(draws.values for draws in found))
+    return told | {"interval": between, "unit": found[0].unit}

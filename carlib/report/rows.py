@@ -140,15 +140,6 @@ def rows_of(records: Sequence[Record], names: Iterable[str] | None = None) -> di
     }
 
 
-def row(records: Sequence[Record], recipe_name: str) -> Row | None:
-    """The row of a recipe's val scores, see `make_row`, or nothing if it was not run.
-
-    A record whose recipe is no longer the one of that name is another row, see `shown_name`.
-    """
-    seeds = by_label(evaluations(records, recipe_name)).get(recipe_name)
-    return make_row(recipe_name, seeds, "accuracy") if seeds else None
-
-
 def final_rows(records: Sequence[Record]) -> list[Row]:
     """Every way in which the same val photos of Stanford Cars were named, best first.
 
