@@ -11,8 +11,10 @@ from carlib.errors import RunError
 from carlib.evaluation.evaluate import evaluate
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.record import read_record
+from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
 from carlib.paths import results_root
+from carlib.retrieval.trials import TRIALS, trial_recipe, trials_study
 from carlib.training.ablations import (
     ANSWERS_TO_IMBALANCE,
     LEARNERS,
@@ -21,6 +23,7 @@ from carlib.training.ablations import (
     leak_study,
     unknown_study,
 )
+from carlib.training.leads import LEADS, leads_study
 
 FROZEN = dict(model="resnet18", plan="head", augment="none", size=32, store_size=32, lr=1e-2)
 
@@ -94,3 +97,45 @@ def test_copies_are_augmented_and_in_the_order_of_their_photos(toys):
     assert np.abs(one[0, 0] - one[1, 0]).max() > 1e-3
     copied = values.reshape(len(places), 3, -1)
     assert np.abs(copied[:, 0] - copied[:, 1]).max(1).min() > 1e-4
+
+
+# --- what was tried -------------------------------------------------------------------------------
+
+
+def test_leads_are_judged_by_photos_kept_back(toys):
+    base = toy_recipe(epochs=6, lr=4e-3, eval_every=6)
+    leads = {"a rate that teaches nothing": {"lr": 1e-9}}
+    record = leads_study(toys, base, leads, progress=False, say=lambda line: None)
+    first, lead = record.extra["rows"]
+    assert (record.topic, record.data["split"], record.data["photos"]) == ("leads", "train", 8)
+    assert first["difference"] == 0 and first["difference_interval"] == [0, 0]
+    assert lead["difference"] == lead["dev_accuracy"] - first["dev_accuracy"] < -0.3
+    assert lead["difference_interval"][1] < 0 and lead["tflop"] == first["tflop"] > 0
+
+
+def test_every_lead_changes_one_thing_of_a_recipe():
+    base = get_recipe("lite0_cpu")
+    methods = [base.variant(**changes).method for changes in LEADS.values()]
+    assert base.method not in methods and len(set(methods)) == len(LEADS)
+
+
+def test_trials_are_judged_by_classes_that_were_not_learned(toys, monkeypatch):
+    short = {"epochs": 2, "eval_every": 2}
+    for name in ("one", "other"):
+        monkeypatch.setitem(RECIPES, name, toy_recipe(name=name, lr=4e-3, seed=len(name)))
+    trials = {"one": {"slow": {"lr": 1e-9}, "fast": {}}, "other": {"as it is": {}}}
+    record = trials_study(toys, trials, 2, 2, short=short, progress=False, say=lambda line: None)
+    rows = record.extra["rows"]
+    assert [row["trial"] for row in rows] == ["slow", "fast", "as it is"]
+    assert [sum(row["best"] for row in rows if row["recipe"] == name) for name in trials] == [1, 1]
+    assert record.extra["judging_classes"] == list(SHAPES[2:]) and record.data["classes"] == 2
+    assert all(0 <= row["recall_at_1"] <= 1 for row in rows)
+    with pytest.raises(RunError, match="has 4 classes, and trials want 3 to learn and 2 to judge"):
+        trials_study(toys, trials, 3, 2)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_every_loss_has_as_many_trials(name):
+    recipes = [trial_recipe(get_recipe(name), changes) for changes in TRIALS[name].values()]
+    assert len({recipe.method for recipe in recipes}) == len(recipes) == 4
+    assert {(recipe.epochs, recipe.size, recipe.dev) for recipe in recipes} == {(6, 128, 0.0)}

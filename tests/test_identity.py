@@ -407,11 +407,11 @@ def test_runs_of_two_recipes_are_never_averaged() -> None:
     other = replace(one, name="other", recipe=asdict(short), recipe_hash="", method="")
     assert long.method != other.method == short.method
     scored = rows_of([one, other])["scratch_cpu"]
-    assert (scored["seeds"], scored["epochs"]) == (1, 90)
+    assert (scored["seeds"], scored["epochs"]) == (1, long.epochs)
     assert shown_name(other) == "scratch_cpu (epochs=1)"  # shown as what it was
     # Under a name that the registry does not have there is no telling which is meant.
     named = [replace(r, recipe=r.recipe | {"name": "mine"}) for r in (one, other)]
-    with pytest.raises(RunError, match=r"both called mine.*epochs 90 and 1"):
+    with pytest.raises(RunError, match=r"both called mine.*epochs 150 and 1"):
         by_label(named)
 
 

@@ -204,12 +204,13 @@ def test_what_is_set_above_another_is_a_paired_difference(repository: Path) -> N
 def test_what_was_tried_is_told_or_said_to_be_unrecorded(repository: Path) -> None:
     report.build_report(repository)
     assert "and on what: none recorded." in text_of(repository / "report.pdf")
-    study = replace(fake_record("lite0_cpu_long", split="dev", photos=658), kind="study",
-                    topic="leads", name="leads", extra={"rows": [{}, {}, {}]})  # fmt: skip
+    rows = [{"changes": {}}, {"changes": {"lr": 1e-4}}, {"changes": {"lr": 1e-2}}]
+    study = replace(fake_record("lite0_cpu", split="train", photos=658), kind="study",
+                    topic="leads", name="leads", extra={"rows": rows})  # fmt: skip
     study.write(repository / "data" / "results")
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    assert "lite0_cpu_long 3 658 photographs of dev accuracy" in text
+    assert "lite0_cpu 2 658 photographs kept back from train accuracy" in text
     assert "lite2 none recorded" in text
 
 

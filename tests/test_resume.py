@@ -29,10 +29,11 @@ from carlib.training.state import TrainState, load_state, save_state
 
 RECIPES = {  # between them: everything that a run has to remember
     "averaged": dict(model="cnn_advanced", ema=0.9, mixup=0.4, cutmix=1.0, dev=0.1,
-                     keep="best", mix_probability=0.7, eval_every=2, sampler="balanced", start_size=16,
-                     size=32, store_size=32, grayscale=True, augment="scratch_cpu"),
+                     keep="best", mix_probability=0.7, eval_every=2, sampler="balanced",
+                     start_size=16, size=32, store_size=32, grayscale=True, augment="scratch_cpu"),
     "plateau": dict(model="cnn3", optimizer="sgd", lr=0.05, schedule="plateau", monitor="loss",
-                    dev=0.2, keep="best", plateau_patience=1, step_factor=0.5, accumulate=2, statistics="data"),
+                    dev=0.2, keep="best", plateau_patience=1, step_factor=0.5, accumulate=2,
+                    statistics="data"),
     "embedding": dict(model="cnn3", embedding=8, loss="proxy_anchor", sampler="per_class",
                       proxy_lr=50.0, monitor="map_at_r"),
 }  # fmt: skip

@@ -8,11 +8,11 @@ import json
 import math
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -180,8 +180,11 @@ def test_the_best_weights_are_really_those_that_are_scored(toys, monitor):
     assert scored["loss"] == pytest.approx(best["dev_loss"], rel=1e-5)
 
 
-def test_dev_is_a_part_of_train_whole_copies_and_the_same_for_every_seed(toys):
-    catalog = replace(toys, table=pd.concat([toys.table, toys.table[toys.table.split == "train"]]))
+def test_dev_is_a_part_of_train_whole_copies_and_the_same_for_every_seed(tmp_path):
+    root = by_class(tmp_path / "twice")
+    for photo in list(root.rglob("*.png")):
+        shutil.copy(photo, photo.with_name(f"copy_of_{photo.name}"))
+    catalog = toy_catalog(root)
     parts = [
         make_parts(recipe, catalog, training.make_accelerator(recipe))
         for recipe in (toy_recipe(), *(toy_recipe(dev=0.2, seed=seed) for seed in (0, 1)))
@@ -401,7 +404,7 @@ def of_an_edited_network(path: Path) -> None:
 )
 def test_a_bad_checkpoint_is_named(checkpoint, damage, message):
     damage(checkpoint)
-    with pytest.raises(RunError, match=rf"best\.safetensors: .*{message}"):
+    with pytest.raises(RunError, match=rf"last\.safetensors: .*{message}"):
         Checkpoint.load(checkpoint)
 
 
@@ -410,7 +413,7 @@ def test_a_checkpoint_for_other_classes_is_refused_by_name(checkpoint, tmp_path)
     (root / "red disc").rename(root / "red cone")
     with pytest.raises(RunError, match="4 classes, shapes has 4; they differ in: red cone, red d"):
         Checkpoint.load(checkpoint).check_classes(toy_catalog(root))
-    loaded = Checkpoint.load(checkpoint.parent)  # a run's folder stands for its best weights
+    loaded = Checkpoint.load(checkpoint.parent)  # a run's folder stands for its result
     with pytest.raises(RunError, match="the same names in another order"):
         loaded.check_classes(
             Catalog.from_rows(toy_catalog(root).table[["path", "label"]], SHAPES[::-1], "x", None)

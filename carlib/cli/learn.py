@@ -173,26 +173,39 @@ def compare_command(
 
 @app.command("study")
 def study_command(
-    question: Annotated[str, typer.Argument(metavar="imbalance|leak|unknown", help="Which study.")],
+    question: Annotated[
+        str, typer.Argument(metavar="imbalance|leak|unknown|leads|trials", help="Which study.")
+    ],
     data: DataOption = "showroom",
     recipe_name: Annotated[
-        str, typer.Option("--recipe", help="What is trained, again and again.")
-    ] = "lite0_frozen",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds; 'unknown' has one.")] = 3,
+        str, typer.Option("--recipe", help="What is trained, again and again; trials have theirs.")
+    ] = "",
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds; 'unknown', 'leads' and 'trials' have one.")
+    ] = 3,
 ) -> None:
     """Train a recipe many times with one thing changed, and write what came of it as a record."""
     from carlib.experiment.registry import get_recipe
+    from carlib.retrieval.trials import trials_study
     from carlib.training.ablations import imbalance_study, leak_study, unknown_study
+    from carlib.training.leads import leads_study
 
-    catalog, base = _divided(data), get_recipe(recipe_name)
+    usual = "lite0_cpu" if question == "leads" else "lite0_frozen"
+    catalog, base = _divided(data), get_recipe(recipe_name or usual)
     if question == "imbalance":
         record = imbalance_study(catalog, base, seeds=range(seeds), say=say)
     elif question == "leak":
         record = leak_study(catalog, base, seeds=range(seeds))
     elif question == "unknown":
         record = unknown_study(catalog, base)
+    elif question == "leads":
+        record = leads_study(catalog, base, say=say)
+    elif question == "trials":
+        record = trials_study(catalog, say=say)
     else:
-        raise RecipeError(f"unknown study {question!r}; known: imbalance, leak, unknown")
+        raise RecipeError(
+            f"unknown study {question!r}; known: imbalance, leak, unknown, leads, trials"
+        )
     say(record.write())
 
 

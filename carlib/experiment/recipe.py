@@ -33,7 +33,8 @@ RANGES: dict[str, tuple[float, float]] = {  # what a number of a recipe may be, 
     "ema": (0, 0.999_999), "patience": (0, 100_000), "min_change": (0, 1e6),
     "eval_every": (1, 100_000), "dev": (0, 0.5), "norm_until": (0, 1), "seed": (0, 2**63 - 1),
 }  # fmt: skip
-RETIRED = ("flip_eval",)  # fields of earlier versions that said how to score, not how to train
+# Fields of earlier versions, which said how to score and not how to train, and their defaults.
+RETIRED = {"flip_eval": False}
 OR_ZERO = ("eval_size", "start_size", "store_size")  # 0 stands for another of a recipe's sizes
 LONGEST_CHANGE = 48  # characters of what was changed, in a variant's name
 
@@ -236,7 +237,7 @@ def hash_of(values: Mapping[str, object], without: Sequence[str] = ()) -> str:
 
     Defaults are left out too, so that a field added later leaves older recipes what they were.
     """
-    defaults = {f.name: f.default for f in fields(Recipe)}
+    defaults = RETIRED | {f.name: f.default for f in fields(Recipe)}
     content = {
         name: value
         for name, value in values.items()

@@ -7,6 +7,7 @@ import difflib
 
 from carlib.errors import RecipeError
 from carlib.experiment.recipe import Recipe
+from carlib.models.backbones import BACKBONES
 from carlib.models.freezing import rescaled
 
 RECIPES: dict[str, Recipe] = {}
@@ -174,13 +175,15 @@ _add("siamese_lite0", "lite0_contrastive", note="S0's method with Lite0 on two C
 
 
 def quick(recipe: Recipe, epochs: int = 0, size: int = 64) -> Recipe:
-    """The same method on a laptop's budget: few epochs, small photos, a new name.
+    """The same method on a laptop's budget: few epochs, photos as small as the network takes, a new
+    name.
 
     Twelve epochs, unless told otherwise, and six of the large network, whose steps take three times
     as long: a budget is time.
     """
     epochs = min(recipe.epochs, epochs or (6 if recipe.model == "simple_resnet_large" else 12))
-    size = min(size, recipe.size)
+    backbone = BACKBONES.get(recipe.model)
+    size = min(max(size, backbone.smallest if backbone else 0), recipe.size)
     return dataclasses.replace(
         recipe,
         name=f"{recipe.name}_quick",

@@ -32,7 +32,7 @@ EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")  # fmt: skip
 NAMES = (*SCRATCH, *TRANSFER, *EARLIER)
 COMPARING = ("lite0_contrastive", "lite0_triplet", "lite0_multi_similarity", "lite0_proxy_anchor",
-             "lite0_arcface")  # fmt: skip
+             "lite0_arcface", "siamese_lite0")  # fmt: skip
 OURS = ("scratch_cpu", "scratch_best", *TRANSFER, *COMPARING)
 
 

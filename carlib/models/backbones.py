@@ -35,6 +35,7 @@ class Backbone:
     statistics: str = "imagenet"  # mean and std of its photos, by name in carlib.data.transforms
     package: str = ""  # installable package that carries the same weights
     flexible: bool = False  # transformers: position embeddings follow the size of the photo
+    smallest: int = 0  # side of the smallest photo that it learns from, where that is not small
 
 
 BACKBONES = {
@@ -56,7 +57,7 @@ BACKBONES = {
     ),
     "convnext_tiny": Backbone("convnext_tiny.fb_in1k"),
     "vit_small_dinov2": Backbone("vit_small_patch14_dinov2.lvd142m", 224, flexible=True),
-    "inception_v3": Backbone("inception_v3.tv_in1k", 299, "half"),
+    "inception_v3": Backbone("inception_v3.tv_in1k", 299, "half", smallest=299),
 }
 
 

@@ -114,7 +114,8 @@ def make_metric_loss(
 
     With `pairs` contrastive loss compares photos that lie side by side and no others.
 
-    "contrastive" (Hadsell 2006) pushes different classes `pair_margin` apart; "triplet" (Schroff
+    "contrastive" (Hadsell 2006) pushes different classes `pair_margin` apart, by the square of what
+    is missing; "triplet" (Schroff
     2015, arXiv:1503.03832) has margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
     arXiv:1904.06627) its own miner; "proxy_anchor" (Kim 2020, arXiv:2003.13911) a point per class;
     "arcface" (Deng 2019, arXiv:1801.07698) a margin of 28.6 degrees.
@@ -122,7 +123,15 @@ def make_metric_loss(
     from pytorch_metric_learning import losses, miners
 
     if name == "contrastive":
-        loss = losses.ContrastiveLoss(pos_margin=0.0, neg_margin=pair_margin)
+
+        class Squared(losses.ContrastiveLoss):  # the library's own hinge is linear
+            def pos_calc(self, distances: torch.Tensor, margin: float) -> torch.Tensor:
+                return super().pos_calc(distances, margin).square()
+
+            def neg_calc(self, distances: torch.Tensor, margin: float) -> torch.Tensor:
+                return super().neg_calc(distances, margin).square()
+
+        loss = Squared(pos_margin=0.0, neg_margin=pair_margin)
         return MetricLoss(loss, SideBySide() if pairs else None)
     if name == "triplet":
         miner = miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")

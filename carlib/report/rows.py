@@ -219,7 +219,9 @@ def map_rows(records: Sequence[Record]) -> list[Row]:
 
 # --- what was tried -----------------------------------------------------------------------------
 
-TRIALS = ("leads", "trials")  # topics of studies that say which variants of a recipe were tried
+# Topics of studies that try variants of recipes: what they try them on, and by which score.
+TRIALS = {"leads": ("photographs kept back from train", "accuracy"),
+          "trials": ("photographs of classes that were not learned", "Recall@1")}  # fmt: skip
 
 
 def tried_rows(records: Sequence[Record]) -> list[Row]:
@@ -229,14 +231,17 @@ def tried_rows(records: Sequence[Record]) -> list[Row]:
     studies = [r for r in records if r.kind == "study" and r.topic in TRIALS and r.recipe]
     rows = []
     for name in OURS:
-        mine = [study for study in studies if study.recipe["name"] == name]
-        photos = dict.fromkeys(
-            f"{study.data.get('photos', 0):,} photographs of {study.data.get('split', '')}"
-            for study in mine
-        )
-        rows.append(
-            {"recipe": name, "tried": sum(len(s.extra["rows"]) for s in mine) if mine else None,
-             "on": ", ".join(photos),
-             "by": ", ".join(dict.fromkeys(s.extra.get("score", "accuracy") for s in mine))}
-        )  # fmt: skip
+        counts = [(study, _variants(study, name)) for study in studies]
+        mine = [(study, count) for study, count in counts if count]
+        on = [f"{study.data['photos']:,} {TRIALS[study.topic][0]}" for study, _ in mine]
+        by = dict.fromkeys(TRIALS[study.topic][1] for study, _ in mine)
+        rows.append({"recipe": name, "tried": sum(count for _, count in mine) if mine else None,
+                     "on": "; ".join(on), "by": ", ".join(by)})  # fmt: skip
     return rows
+
+
+def _variants(study: Record, name: str) -> int:
+    """How many variants of a recipe a study has tried; as it is, it is none."""
+    rows = study.extra["rows"]
+    return sum(row.get("recipe", study.recipe["name"]) == name and bool(row["changes"])
+               for row in rows)  # fmt: skip

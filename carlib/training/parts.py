@@ -118,7 +118,7 @@ def make_parts(
         train = train[long_tail(store.labels[train], recipe.imbalance, recipe.seed)]
     judge, judged = "val", val
     if recipe.dev:
-        judge, (train, judged) = "dev", _kept_back(store, train, recipe.dev)
+        judge, (train, judged) = "dev", kept_back(store, train, recipe.dev)
     known = store.labels[train]
     size = min(recipe.batch_size, len(known))
     statistics = store.statistics(train) if recipe.statistics == "data" else statistics_of(recipe)
@@ -153,7 +153,7 @@ def make_parts(
     )
 
 
-def _kept_back(store: PhotoStore, train: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def kept_back(store: PhotoStore, train: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Training positions without dev's, and dev's: a share of every class, copies together.
 
     The same photos for every seed, so that what seeds say of a choice can be compared.
@@ -279,19 +279,24 @@ def _check_shapes(recipe: Recipe, network: torch.nn.Module, batch: int) -> None:
     photos = torch.arange(max(1, batch))
     pieces = {len(piece) for piece in photos.tensor_split(min(recipe.accumulate, len(photos)))}
 
-    def take(photos: int, side: int) -> str:
+    def take(photos: int, side: int, shapes: torch.nn.Module = shapes) -> str:
         try:
             shapes(torch.zeros(photos, channels, side, side, device="meta"))
         except torch.OutOfMemoryError:  # the loop takes smaller pieces then
             return ""
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, AssertionError) as error:  # timm asserts
             return str(error).splitlines()[0]
         return ""
 
+    def takes(side: int) -> str:
+        """Why the network cannot learn from two photos of a side, or nothing."""
+        return take(2, side, shapes.eval()) or take(2, side, shapes.train())
+
     for side in sorted({recipe.size_at(0), recipe.size, recipe.scored_size}):
-        shapes.eval()
-        if why := take(2, side):
-            raise RecipeError(f"size {side} is too small for {recipe.model} ({why})")
+        if why := takes(side):
+            least = next((more for more in range(side, 600) if not takes(more)), 0)
+            wanted = f"; the next side that it takes is {least} px" if least else ""
+            raise RecipeError(f"size {side} is too small for {recipe.model}{wanted} ({why})")
         for part in {phase.part for phase in phases}:
             set_trainable(shapes, part)
             if why := take(min(pieces), side):
