@@ -136,7 +136,10 @@ def wrong_sums(record: Record) -> Iterator[str]:
     """What a record says twice must agree."""
     metrics, extra = record.metrics, record.extra
     said: list[tuple[str, float, float]] = []  # what, as told, as reckoned
-    if classes := record.per_class:
+    if record.per_class and record.kind in ("retrieval", "verification"):
+        said += [(name, metrics[name], mean_of(record.per_class, name))
+                 for name in record.per_class[0] if name in metrics]  # fmt: skip
+    elif classes := record.per_class:
         photos = [row["photos"] for row in classes]
         right = sum(row["recall"] * row["photos"] for row in classes)
         said += [("photos", record.data.get("photos", 0), sum(photos))]
@@ -157,6 +160,12 @@ def wrong_sums(record: Record) -> Iterator[str]:
     for what, told, reckoned in said:
         if not same(told, reckoned):
             yield f"{record.name}: {what} is {told}, but adds up to {reckoned:.6g}"
+
+
+def mean_of(classes: list[dict], score: str) -> float:
+    """The mean of a score over classes: of areas by their own pairs, of others by their photos."""
+    weight = f"{score.removesuffix('auc')}pairs" if score.endswith("_auc") else "photos"
+    return sum(row[score] * row[weight] for row in classes) / sum(row[weight] for row in classes)
 
 
 def same(a: float, b: float) -> bool:
@@ -219,11 +228,14 @@ OTHERS = {
     "maps": replace(GOOD, kind="maps", name="maps", metrics={"insertion": 0.4, "road": -0.1},
         per_class=None, extra={"explained": "Grad-CAM", "rows": [
             {"map": "Grad-CAM", "insertion": 0.4, "road": -0.1}]}),
-    "retrieval": replace(GOOD, kind="retrieval", name="retrieval", per_class=None, metrics={
+    "retrieval": replace(GOOD, kind="retrieval", name="retrieval", metrics={
         "recall_at_1": 0.4, "recall_at_2": 0.5, "map_at_r": 0.2, "r_precision": 0.3,
-        "effective_rank": 40.0}),
-    "verification": replace(GOOD, kind="verification", name="verification", per_class=None,
-        metrics={"hard_tar_at_0.001": 0.1, "hard_tar_at_0.01": 0.2}),
+        "effective_rank": 40.0}, per_class=[{"class": "a", "photos": 1, "recall_at_1": 0.0},
+                                            {"class": "b", "photos": 2, "recall_at_1": 0.6}]),
+    "verification": replace(GOOD, kind="verification", name="verification",
+        metrics={"hard_auc": 0.9, "hard_tar_at_0.001": 0.1, "hard_tar_at_0.01": 0.2},
+        per_class=[{"class": "a", "photos": 9, "hard_auc": 0.7, "hard_pairs": 1},
+                   {"class": "b", "photos": 9, "hard_auc": 1.0, "hard_pairs": 2}]),
     "audit": replace(GOOD, kind="audit", name="audit", recipe=None, checkpoint=None,
         per_class=None, metrics={"photos": 8, "splits": {"train": 6, "val": 2}},
         extra={"class_counts": [{"train": 4, "val": 1}, {"train": 2, "val": 1}]}),
@@ -279,6 +291,8 @@ def test_good_records_pass(tmp_path):
         (other("maps", {"rows": [{"map": "Grad-CAM", "insertion": 1.4}]}), "insertion is 1.4"),
         (other("retrieval", recall_at_2=0.3), "recall_at_1, recall_at_2, recall_at_4"),
         (other("retrieval", r_precision=0.1), "map_at_r, r_precision are"),
+        (other("retrieval", recall_at_1=0.3), "recall_at_1 is 0.3, but adds up to 0.4"),
+        (other("verification", hard_auc=0.8), "hard_auc is 0.8, but adds up to 0.9"),
         (other("verification", **{"hard_tar_at_0.01": 0.05}), "hard_tar_at_0.001"),
         (other("audit", photos=9), "photos is 9, but adds up to 8"),
         (other("audit", splits={"train": 5, "val": 3}), "train is 5, but adds up to 6"),

@@ -23,8 +23,8 @@ from carlib.evaluation.evaluate import evaluate
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import load_records
-from carlib.retrieval.embeddings import Embeddings, scaled
 from carlib.retrieval.deciding import Decision, curve_scores, roc, verification_scores
+from carlib.retrieval.embeddings import Embeddings, scaled
 from carlib.retrieval.verification import (
     VerificationProtocol,
     by_viewpoints,

@@ -33,8 +33,8 @@ from carlib.experiment.run import Run
 from carlib.explain.maps import heat_maps, similarity_maps
 from carlib.files import made, read_file, save_tensors
 from carlib.models.networks import weight_bytes
-from carlib.retrieval.embeddings import embed
 from carlib.retrieval.deciding import Decision
+from carlib.retrieval.embeddings import embed
 from carlib.retrieval.verification import known_decision
 
 LARGEST_FILE = 12_000_000  # bytes of a published checkpoint

@@ -42,9 +42,7 @@ def train_command(
         bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
-    keep_epochs: Annotated[
-        bool, typer.Option("--keep-epochs", help="Keep the val logits of every epoch.")
-    ] = False,
+    keep_epochs: Annotated[bool, typer.Option(help="Keep the val logits of every epoch.")] = False,
     classes: Annotated[
         int,
         typer.Option(min=0, help="Learn the first so many classes; compare photos of the others."),
@@ -64,8 +62,7 @@ def train_command(
     from carlib.training.loop import load_or_train
 
     base = quick(get_recipe(recipe_name)) if on_laptop else get_recipe(recipe_name)
-    recipe = base.variant(**_changes(change or []))
-    recipe = _named(recipe, name, base) if name else recipe
+    recipe = _named(base.variant(**_changes(change or [])), name, base)
     catalog = _divided(data)
     made(results_root())  # hours before something is written there
     learned = _first_classes(catalog, classes)
@@ -296,9 +293,11 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 
 def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
-    """A changed recipe under a name that no other recipe has."""
+    """A changed recipe under a name that no other recipe has, or as it is without one."""
     from carlib.experiment.registry import RECIPES
 
+    if not name:
+        return changed
     if changed.method == base.method:
         raise RecipeError(
             f"--name {name}: nothing of {base.name} was changed; add --set, or drop it"

@@ -22,7 +22,7 @@ from carlib.evaluation.scorer import VIEWS, Scorer
 from carlib.evaluation.significance import mcnemar
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
-from carlib.experiment.outputs import Outputs, class_table, half, kept_of, photo_table
+from carlib.experiment.outputs import LARGEST, Outputs, class_table, half, photo_table
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, append_to_ledger
 from carlib.experiment.run import Run
@@ -88,9 +88,9 @@ def evaluate(
 ) -> Record:
     """Score a checkpoint on one split; the record is returned, not yet written.
 
-    It is computed from logits in half precision, and with those of val it keeps them where photos
-    of the catalog may not be shown (those of drawn cars are made again in seconds). `run`, where
-    the checkpoint came from one, adds its history, its training time and what it kept of its
+    It is computed from logits in half precision, and keeps those of val where photos of the catalog
+    may not be shown (drawn cars are made again in seconds) and the file is small enough. `run`,
+    where the checkpoint came from one, adds its history, its training time and what it kept of its
     epochs. Asking for split "test" is noted in the ledger, whatever comes of it.
     """
     started = time.perf_counter()
@@ -109,7 +109,8 @@ def evaluate(
     training = run.summary if run else {}
     found = computed(outputs)
     exact = quick_metrics(logits, labels)
-    kept = split == "val" and not catalog.publishable
+    keep = split == "val" and not catalog.publishable
+    kept = outputs.to_bytes() if keep else b""
     return Record(
         kind="evaluation",
         data=data,
@@ -122,7 +123,7 @@ def evaluate(
         extra={"training": training, "rounding": lost(exact, quick_metrics(*_scores(outputs)))},
         timing={"train_seconds": training.get("seconds", 0.0), "evaluate_seconds": seconds},
         command=command_line(),
-        outputs_file=kept_of(outputs) if kept else b"",
+        outputs_file=kept if len(kept) <= LARGEST else b"",
     )
 
 

@@ -35,6 +35,7 @@ from carlib.retrieval.deciding import (
 )
 from carlib.retrieval.embeddings import Embeddings, embed, scaled
 
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # similarity, same, classes; see `deciding`
 LISTS = 10  # drawn of every difficulty: a single list shows a photo once, so it has few pairs
 
 
@@ -315,16 +316,11 @@ def computed(outputs: Outputs) -> dict[str, Any]:
     return {"metrics": metrics, "per_class": _class_rows(outputs, compared), "extra": extra}
 
 
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # similarity, same, classes
-
-
 def _compared(outputs: Outputs, name: str) -> Pairs:
     """Similarity (pairs,), same (pairs,) and classes (pairs, 2) of one list of pairs."""
     rows = outputs.tensors[name]
-    classes = outputs.labels[rows]
-    return (
-        _cosine(outputs.tensors["embeddings"], rows), classes[:, 0] == classes[:, 1], classes
-    )  # fmt: skip
+    similarity, classes = _cosine(outputs.tensors["embeddings"], rows), outputs.labels[rows]
+    return similarity, classes[:, 0] == classes[:, 1], classes
 
 
 def _class_rows(outputs: Outputs, compared: Mapping[str, Pairs]) -> list[dict[str, Any]]:

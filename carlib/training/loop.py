@@ -25,6 +25,7 @@ from carlib.data.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation.metrics import quick_metrics, quick_retrieval
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.outputs import LARGEST
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import Run
 from carlib.files import made, save_tensors, write_atomically, writing
@@ -87,17 +88,17 @@ def train(
     """Train a recipe on split "train" of a catalog, resuming what was begun.
 
     Where the recipe keeps dev photos back, they choose; else val is looked at and nothing chosen.
-    Gives the finished run; the weights at its `kept` are the result.
-    `profile` writes a trace of twenty steps for TensorBoard; without `reuse_features` a frozen body
-    sees its photos anew in every epoch, for the same result. `keep_epochs` has the run keep what a
-    classifier says of the val photos after every epoch. Raises `RunError` when the loss is no
-    longer finite, when the folder is in use, or when memory does not suffice for a single photo.
+    Gives the finished run; the weights at its `kept` are the result. `profile` writes a trace of
+    twenty steps for TensorBoard; without `reuse_features` a frozen body sees its photos anew in
+    every epoch, for the same result; `keep_epochs` has the run keep the val logits of every epoch.
+    Raises `RunError` when the loss is no longer finite, when the folder is in use, or when memory
+    does not suffice for a single photo.
     """
     run = Run.of(recipe, catalog, folder)
-    if keep_epochs and recipe.embedding:
-        raise RunError(f"{recipe.name} names no class, so there are no logits of epochs to keep")
     if run.finished:
         return run
+    if keep_epochs:
+        _check_epochs(recipe, catalog)
     made(run.folder)
     accelerator = make_accelerator(recipe)
     prepare_process(accelerator.device, one_size=recipe.size_at(0) == recipe.size)
@@ -125,6 +126,19 @@ def train(
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
     return run
+
+
+def _check_epochs(recipe: Recipe, catalog: Catalog) -> None:
+    """Refuse to keep logits that there are not, or too many for one file, before hours of work."""
+    if recipe.embedding:
+        raise RunError(f"{recipe.name} names no class, so there are no logits of epochs to keep")
+    looks = -(-recipe.epochs // recipe.eval_every)
+    size = 2 * catalog.split_sizes.get("val", 0) * catalog.num_classes * looks
+    if size > LARGEST:
+        raise RunError(
+            f"val logits of every epoch would take {size:,} bytes of {LARGEST:,}; look at val less "
+            f"often (eval_every), or keep none"
+        )
 
 
 def fit(
