@@ -110,6 +110,13 @@ def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:
     assert len(list(kept.iterdir())) == 1 and not results.exists()
 
 
+def test_full_scale_shows_what_a_recipe_was_until_it_is_run_again(results: Path) -> None:
+    old = fake_record("lite0_cpu")
+    replace(old, recipe=old.recipe | {"chosen_on": "val"}, recipe_hash="", method="").write()
+    table = notebook.full_scale("accuracy", "lite0_cpu")
+    assert list(table.index) == ["lite0_cpu (chosen_on=val)"]
+
+
 def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
     fake_record(accuracy=0.1).write()
     fake_record(seed=1, accuracy=0.3).write()

@@ -59,6 +59,12 @@ def shown_name(record: Record) -> str:
     return f"{name}{told}"
 
 
+def short_name(record: Record) -> str:
+    """`shown_name` where there is little room: an asterisk for what it was."""
+    name = record.recipe["name"]
+    return name if shown_name(record) == name else f"{name}*"
+
+
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:

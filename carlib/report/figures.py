@@ -21,7 +21,7 @@ from PIL import Image
 from carlib.data.drawn import YEARS, changed_mask, redraw
 from carlib.data.framing import Framing
 from carlib.experiment.record import Record, judged_by, the_one
-from carlib.experiment.tables import STANFORD, TRANSFER, best, shown_name
+from carlib.experiment.tables import STANFORD, TRANSFER, best, short_name
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 from carlib.plots.pictures import overlay
@@ -128,7 +128,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
             for seconds, row in zip(spent, record.history, strict=True)
             if score in row
         ]
-        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=shown_name(record))
+        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=short_name(record))
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
     ax.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=2)
@@ -170,7 +170,7 @@ def unseen_figure(records: Sequence[Record]) -> Figure | None:
 def pairs_figure(records: Sequence[Record]) -> Figure | None:
     """AUC on hard pairs with its interval, on medium ones and those of other makes, by recipe."""
     scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "other makes"}
-    return dots(verification_rows(records), "recipe", scores, "AUC")
+    return dots(verification_rows(records), "short", scores, "AUC")
 
 
 @printed
@@ -201,7 +201,7 @@ def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
     rows = list(rows_of(records).values())
     scores = {"accuracy": "the class is right", "make_accuracy": "the make is right"}
-    return dots(rows, "recipe", scores, "val accuracy")
+    return dots(rows, "short", scores, "val accuracy")
 
 
 @printed
@@ -218,7 +218,7 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
             for place, line in enumerate(record.extra["rows"]):
                 height = len(kinds) - place + 0.22 * ((len(maps) - 1) / 2 - number)
                 ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
-                name = shown_name(record) if not place else None
+                name = short_name(record) if not place else None
                 ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
         ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))

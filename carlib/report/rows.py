@@ -20,6 +20,7 @@ from carlib.experiment.tables import (
     machine,
     named,
     same_photos,
+    short_name,
     shown_name,
 )
 from carlib.report.intervals import seed_interval
@@ -52,6 +53,7 @@ def make_row(label: str, seeds: Sequence[Record], score: str) -> Row:
         "name": first.recipe["name"],
         "record": first.name,
         "method": shown_name(first),
+        "short": label.replace(shown_name(first), short_name(first), 1),
         "trained": trained,
         "points": points,
         "loss": ", ".join(filter(None, (loss, points))),

@@ -111,9 +111,12 @@ def answer(question: str, records: Sequence[Record], *names: str) -> Table:
 
 
 def _of_recipe(rows: Rows, name: str) -> Rows:
-    return [line for line in rows if line.get("recipe") == name] or [
-        {"recipe": name, "accuracy": NOT_RUN}
-    ]
+    """The rows of a recipe: as it is now, else as it was when it was run."""
+    return (
+        [line for line in rows if line.get("recipe") == name]
+        or [line for line in rows if line.get("name") == name and not line["points"]]
+        or [{"recipe": name, "accuracy": NOT_RUN}]
+    )
 
 
 def _scored(weights: str | None) -> Callable[[Sequence[Record]], Rows]:
