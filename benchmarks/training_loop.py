@@ -132,9 +132,8 @@ def usual_transforms(recipe: Recipe) -> transforms.Compose:
     steps.append(transforms.RandomHorizontalFlip(wanted.flip))
     if wanted.moves:
         scale = (1 - wanted.zoom, 1 + wanted.zoom)
-        move = transforms.RandomAffine(
-            wanted.rotation, (wanted.shift, wanted.shift), scale, wanted.shear
-        )
+        shear = [end for most in wanted.shear for end in (-most, most)]
+        move = transforms.RandomAffine(wanted.rotation, (wanted.shift, wanted.shift), scale, shear)
         steps.append(transforms.RandomApply([move], wanted.affine))
     if wanted.colors:
         jitter = transforms.ColorJitter(
@@ -268,6 +267,7 @@ def main(arguments: list[str] | None = None) -> Record:
     parser.add_argument("--recipe", default="scratch_cpu")
     parser.add_argument("--size", type=int, help="side of the photos, instead of the recipe's")
     parser.add_argument("--batch-size", type=int, help="instead of the recipe's")
+    parser.add_argument("--precision", default="auto", help="on a CPU: bf16, else in full")
     parser.add_argument("--photos", type=int, default=512, help="training photos per round")
     parser.add_argument("--rounds", type=int, default=15, help="timed rounds of each loop")
     parser.add_argument(
@@ -276,7 +276,8 @@ def main(arguments: list[str] | None = None) -> Record:
         help="loader processes of carlib and folder; else carlib chooses and folder has 2",
     )
     options = parser.parse_args(arguments)
-    changes = {"size": options.size, "batch_size": options.batch_size}
+    changes = {"size": options.size, "batch_size": options.batch_size,
+               "precision": options.precision}  # fmt: skip
     recipe = get_recipe(options.recipe, start_size=0, **{k: v for k, v in changes.items() if v})
     if options.size:
         recipe = recipe.but(eval_size=0, store_size=options.size * 4 // 3)

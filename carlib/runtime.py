@@ -33,8 +33,9 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
     """The precision that a recipe's means on a device: "no", "fp16" (with its scaler) or "bf16".
 
     "auto" is what the device computes fastest without emulation: bf16 from compute capability 8.0
-    (A100, L4) on, fp16 on 7.x (V100, T4), none on older GPUs, whose half precision gains nothing,
-    nor on a CPU, whose gain nobody has measured here.
+    (A100, L4) on, fp16 on 7.x (V100, T4), none on older GPUs, whose half precision gains nothing.
+    A CPU computes in full unless its training finds half precision faster, see
+    `training.precision`.
     """
     import torch
 
@@ -50,6 +51,16 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
     return "fp16" if major >= 7 else "no"
 
 
+def half_precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Around what is computed in "fp16" or "bf16"; with "no" everything is computed in full."""
+    import torch
+
+    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision not in kinds:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, kinds[precision])
+
+
 def as_trained(device: torch.device, wanted: str) -> contextlib.AbstractContextManager:
     """Around what a network is asked: the precision it was trained in, where a GPU answers.
 
@@ -57,11 +68,8 @@ def as_trained(device: torch.device, wanted: str) -> contextlib.AbstractContextM
     """
     import torch
 
-    kinds = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    kind = kinds.get(scoring_precision(device, wanted))
-    if kind is None or torch.is_grad_enabled():
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, kind)
+    precision = "no" if torch.is_grad_enabled() else scoring_precision(device, wanted)
+    return half_precision(device, precision)
 
 
 def scoring_precision(device: torch.device, wanted: str) -> str:

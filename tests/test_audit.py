@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import trees
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from carlib.cli import app
-from carlib.data.audit import FINDINGS, MAX_RATIO, MIN_SIDE, audit, near_pairs
+from carlib.data.audit import FINDINGS, MAX_RATIO, MIN_SIDE, audit
 from carlib.data.catalog import Catalog
+from carlib.data.near_copies import join_near_copies, thumbnail
 from carlib.data.opening import open_catalog
 from carlib.data.sources import FolderSource
+from carlib.experiment.audits import audit_record
+from carlib.showroom import draw_photo
 
 
 def smooth(seed: int, width: int = 160, height: int = 120) -> Image.Image:
@@ -108,6 +112,7 @@ def altered(image: Image.Image) -> dict[str, bytes]:
         "cropped": trees.encoded(cropped),
         "darker": trees.encoded(image.point(lambda level: level * 0.8)),
         "grey": trees.encoded(image.convert("L")),
+        "mirrored": trees.encoded(ImageOps.mirror(image)),
     }
 
 
@@ -128,6 +133,7 @@ def test_exact_copies_with_two_labels(tmp_path):
     assert found(cat) == {"exact copy": pair, "copies differ in label": pair}
     row = audit(cat).copies().iloc[0]
     assert (row["kind"], row["classes"], row["leaks"]) == ("exact", ["a", "b"], False)
+    assert audit_record(audit(cat), cat).extra["differing_labels"] == [["a", "b"]]
 
 
 @pytest.mark.parametrize(
@@ -160,13 +166,61 @@ def test_groups_of_the_audit_mend_a_split(tmp_path):
     assert not audit(split).leaks and split.split_sizes["val"] == 12
 
 
-def test_all_pairs_are_compared():
-    random = np.random.default_rng(0)
-    hashes = random.integers(0, 2**63, (40, 4), dtype=np.uint64)
-    hashes[31] = hashes[7] ^ np.uint64(0b1011)
-    assert near_pairs(hashes, hashes) == [(7, 31)]
-    assert near_pairs(hashes, random.integers(0, 2**63, (40, 4), dtype=np.uint64)) == []
-    assert near_pairs(hashes[:1], hashes[:1]) == near_pairs(hashes[:0], hashes[:0]) == []
+@pytest.fixture(scope="module")
+def drawn() -> list[np.ndarray]:
+    """200 photos of 40 drawn cars, 96 px wide."""
+    return [draw_photo(i // 5, i % 5, seed=5, size=96).image for i in range(200)]
+
+
+def cut(photo: np.ndarray, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """A photo without these shares of its width and height at its edges."""
+    height, width = photo.shape[:2]
+    rows = slice(round(top * height), height - round(bottom * height))
+    return photo[rows, round(left * width) : width - round(right * width)]
+
+
+def saved(photo: np.ndarray, quality: int) -> np.ndarray:
+    coded = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(coded, cv2.IMREAD_COLOR)
+
+
+COPIES = {  # what may have been done to a copy, and how many of 60 must be found
+    "mirrored": (lambda photo: saved(photo[:, ::-1], 80), 57),
+    "cropped by 3 % at every edge": (lambda photo: cut(photo, 0.03, 0.03, 0.03, 0.03), 54),
+    "cropped by 3 % at a corner": (lambda photo: cut(photo, 0.03, 0, 0, 0.03), 54),
+    "mirrored and cropped": (lambda photo: cut(photo[:, ::-1], 0.03, 0.03, 0, 0), 54),
+    "saved again": (lambda photo: saved(photo, 30), 57),
+    "scaled": (lambda photo: cv2.resize(photo, None, fx=1.7, fy=1.6), 57),
+    "darker": (lambda photo: (photo * 0.6).astype(np.uint8), 57),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_copies_of_drawn_cars_are_found(drawn, change):
+    alter, at_least = COPIES[change]
+    copies = [thumbnail(np.ascontiguousarray(alter(photo))) for photo in drawn[:60]]
+    thumbnails = np.stack([*map(thumbnail, drawn[:60]), *copies])
+    groups = join_near_copies(np.arange(120), thumbnails)
+    assert (groups[:60] == groups[60:]).sum() >= at_least
+    assert len(np.unique(groups)) >= 60, "photos of different cars were joined"
+
+
+def test_different_photos_of_drawn_cars_are_no_copies(drawn):
+    groups = join_near_copies(np.arange(200), np.stack([thumbnail(photo) for photo in drawn]))
+    assert (groups == np.arange(200)).all()
+
+
+def test_photos_without_contrast_are_no_copies_of_each_other():
+    plain = np.stack([np.full((64, 64), level, np.uint8) for level in (0, 9, 128, 128, 255)])
+    assert (join_near_copies(np.arange(5), plain) == np.arange(5)).all()
+
+
+def test_near_copies_join_groups_of_exact_copies(drawn):
+    one, other = thumbnail(drawn[0]), thumbnail(drawn[1])
+    mirrored = np.ascontiguousarray(one[:, ::-1])
+    groups = join_near_copies(np.array([7, 7, 3, 5]), np.stack([one, one, other, mirrored]))
+    assert groups[0] == groups[1] == groups[3] != groups[2] == 3
+    assert len(join_near_copies(np.arange(1), one[None])) == 1
 
 
 def test_class_counts_list_empty_classes_too(tmp_path):

@@ -76,8 +76,10 @@ def test_search_agrees_with_scikit_learn_and_measures_every_index(toy_root, monk
     record = search.main(["--data", str(toy_root), "--photos", "2000", "--rounds", "1"])
     assert record.metrics["largest difference"] < 1e-2
     rows = {row["index"]: row for row in record.extra["rows"]}
-    assert set(rows) == {"flat", "hnsw", "ivf_pq"} and rows["flat"]["recall at 10"] == 1
+    assert set(rows) == {"flat", "ivf_pq"} and rows["flat"]["recall at 10"] == 1
     assert all(row["recall at 10"] > 0.5 for row in rows.values())
+    assert [row["candidates"] for row in record.extra["curve"]] == list(search.DEPTHS)
+    assert record.extra["curve"][-1]["recall at 10"] >= record.extra["curve"][0]["recall at 10"]
     assert record.topic == "search" and record.scoring == {"photos": 2000}
 
 

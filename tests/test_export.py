@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,7 +68,22 @@ def test_parity_is_told_and_asked_for(trained, exported, tmp_path) -> None:
 def test_networks_of_the_project_can_be_exported(toys, tmp_path, model: str, more: dict) -> None:
     recipe = toy_recipe(model=model, size=32, store_size=0, grayscale=model.startswith("s"), **more)
     checkpoint = Checkpoint.begin(recipe, toys)
-    assert "equal to torch" in parity(checkpoint, to_onnx(checkpoint, tmp_path / "n.onnx"), toys)
+    file = to_onnx(checkpoint, tmp_path / "n.onnx")
+    assert "equal to torch" in parity(checkpoint, file, toys)
+    kinds = kinds_as_run(to_int8(file, checkpoint, toys), tmp_path)
+    assert "QLinearConv" in kinds and "Conv" not in kinds  # around floats all is converted twice
+
+
+def kinds_as_run(file: Path, folder: Path) -> set[str]:
+    """Kinds of nodes that onnxruntime makes of a file."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(folder / "as_run.onnx")
+    onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return {node.op_type for node in onnx.load(folder / "as_run.onnx").graph.node}
 
 
 def test_eight_bits_are_smaller_and_nearly_as_good(trained, exported) -> None:

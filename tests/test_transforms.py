@@ -92,7 +92,7 @@ def test_input_photos_are_left_alone(backend):
 
 PARTS = {  # each part alone, strong and certain, so that its effect shows
     "flip": Preset(flip=1.0),
-    "move": Preset(rotation=20, shift=0.1, zoom=0.1, shear=5),
+    "move": Preset(rotation=20, shift=0.1, zoom=0.1, shear=(5, 5)),
     "crop": Preset(crop=(0.3, 0.6)),
     "light": Preset(brightness=0.4),
     "contrast": Preset(contrast=0.4),

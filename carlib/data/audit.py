@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 import pandas as pd
-from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from carlib.data.catalog import Catalog
 from carlib.data.digests import UNREADABLE
 from carlib.data.images import decode_photo, is_turned
+from carlib.data.near_copies import join_near_copies, thumbnail
 from carlib.data.splits import copy_groups
 from carlib.errors import PhotoError
 from carlib.files import made, write_atomically
@@ -31,13 +28,6 @@ from carlib.files import made, write_atomically
 MIN_SIDE = 64  # pixels; smaller photos are blown up by every recipe we have
 MAX_RATIO = 3.5  # longer side over shorter; beyond it a squashed car is no longer that car
 MAX_GREY = 12  # levels between the channels of a grey photo; JPEG adds a few to pure grey
-
-# Near copies: both hashes of 16 x 16 bits must agree. The limits were set by looking at the 200
-# closest of the 27 million pairs of Stanford Cars' training photos: the pairs within them show one
-# photo cropped, scaled or tinted in two ways; just beyond begin different cars in one studio pose.
-HASH_SIDE = 16
-MAX_DIFFERENCE_HASH = 42
-MAX_PERCEPTUAL_HASH = 64
 
 # Splits that a model learns from or is chosen by. Copies among the others do no harm: the Hub's
 # corrupted test sets are copies of the test set by design.
@@ -140,7 +130,7 @@ class Audit:
 def audit(catalog: Catalog, progress: bool = False) -> Audit:
     """Decode every photo of the catalog once and report on it.
 
-    About 300 photos of 300 px per second and core; comparing all pairs of 16,000 takes seconds.
+    About 300 photos of 300 px per second and core; comparing all pairs of 16,000 takes a minute.
     """
     looks = _look_at_all(catalog, progress)
     photos = catalog.table[["path", "split", "class_name"]].copy()
@@ -180,8 +170,7 @@ class _Look:
     width: int | None = None
     height: int | None = None
     grey: bool = False
-    difference_hash: np.ndarray | None = None  # 256 bits as uint64 (4,)
-    perceptual_hash: np.ndarray | None = None
+    thumbnail: np.ndarray | None = None
     error: str | None = None
     missing: bool = False
     turned: bool = False  # by its orientation tag, while its box is in stored pixels
@@ -205,14 +194,12 @@ def _look(catalog: Catalog, path: str, boxed: bool) -> _Look:
         pixels = decode_photo(data, path, upright=not boxed, shrink=not boxed)
     except PhotoError as error:
         return _Look(error=str(error), missing=catalog.source.size(path) < 0)
-    image = Image.fromarray(pixels).convert("L")
     height, width = pixels.shape[:2]
     return _Look(
         width,
         height,
         _is_grey(pixels),
-        _pack(imagehash.dhash(image, HASH_SIDE)),
-        _pack(imagehash.phash(image, HASH_SIDE)),
+        thumbnail(pixels),
         turned=boxed and is_turned(data),
     )
 
@@ -222,10 +209,6 @@ def _is_grey(pixels: np.ndarray) -> bool:
     high = np.maximum(np.maximum(red, green), blue)
     low = np.minimum(np.minimum(red, green), blue)
     return int((high - low).max()) <= MAX_GREY
-
-
-def _pack(value: imagehash.ImageHash) -> np.ndarray:
-    return np.packbits(value.hash).view(np.uint64)
 
 
 def _photo_findings(
@@ -251,34 +234,12 @@ def _photo_findings(
 
 
 def _join_near(exact: np.ndarray, looks: list[_Look]) -> np.ndarray:
-    """Groups of exact copies joined where two photos are near copies; numbers are arbitrary."""
-    rows = np.array([row for row, look in enumerate(looks) if look.error is None], dtype=np.int64)
-    links = [(row, group) for row, group in enumerate(exact) if row != group]
-    if len(rows):
-        difference = np.stack([looks[row].difference_hash for row in rows])
-        perceptual = np.stack([looks[row].perceptual_hash for row in rows])
-        links += [(rows[a], rows[b]) for a, b in near_pairs(difference, perceptual)]
-    ends = np.array(links, dtype=np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(exact),) * 2)
-    return connected_components(graph, directed=False)[1]
-
-
-def near_pairs(difference: np.ndarray, perceptual: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of rows whose hashes (n, words; uint64) both lie within the limits.
-
-    All pairs are compared: n² / 2 exclusive ors are quicker than any index up to 50,000 photos.
-    """
-    pairs = []
-    for row in range(len(difference) - 1):
-        distance = _bit_distance(difference[row + 1 :], difference[row])
-        close = row + 1 + np.flatnonzero(distance <= MAX_DIFFERENCE_HASH)
-        close = close[_bit_distance(perceptual[close], perceptual[row]) <= MAX_PERCEPTUAL_HASH]
-        pairs += [(row, int(other)) for other in close]
-    return pairs
-
-
-def _bit_distance(hashes: np.ndarray, hash_: np.ndarray) -> np.ndarray:
-    return np.bitwise_count(hashes ^ hash_).sum(axis=1, dtype=np.int64)
+    """Groups of exact copies joined where photos are near copies; numbers are arbitrary."""
+    rows = [row for row, look in enumerate(looks) if look.error is None]
+    groups = exact.copy()
+    if rows:
+        groups[rows] = join_near_copies(exact[rows], np.stack([looks[r].thumbnail for r in rows]))
+    return groups
 
 
 def _copy_findings(

@@ -2,8 +2,9 @@
 
 A preset says *what* may happen to a photo. `cpu_pipeline` turns uint8 photos into uint8 photos,
 in a loader's worker or where the loop runs; `gpu_pipeline` turns a float batch that already lies
-on the GPU. Both draw by a photo's place in the whole batch, of which they may be given a part: so a
-batch looks the same however many processes share it.
+on the GPU. Both draw from the same distributions, albumentations' where the libraries differ, and
+by a photo's place in the whole batch, of which they may be given a part: so a batch looks the same
+however many processes share it.
 MixUp and CutMix work on whole batches and come from timm (`Mixing`). `Normalize` is the last
 step before the network, in training and in scoring alike.
 """
@@ -38,21 +39,22 @@ class Preset:
     flip: float = 0.0  # probability of a mirror image
     rotation: float = 0.0  # degrees, either way
     shift: float = 0.0  # share of the width and height
-    zoom: float = 0.0  # affine scale within 1 ± zoom
-    shear: float = 0.0  # degrees, either way
-    affine: float = 1.0  # probability of rotation, shift, zoom and shear together
+    zoom: float = 0.0  # affine scale within 1 ± zoom, drawn apart for width and height
+    shear: tuple[float, float] = (0.0, 0.0)  # degrees along the width and the height, either way
+    affine: float = 1.0  # probability of zoom, rotation, shear and shift together, in this order
     brightness: float = 0.0  # factor within 1 ± this; with no saturation and hue: share of white
     contrast: float = 0.0  # factor within 1 ± this, about the mean; the same: about black
     saturation: float = 0.0  # factor within 1 ± this
     hue: float = 0.0  # share of the color circle, either way
     color: float = 1.0  # probability of the four above together
     blur: float = 0.0  # probability of a 3×3 Gaussian blur
+    sigma: tuple[float, float] = (0.5, 3.0)  # its standard deviation, in pixels
     gray: float = 0.0  # probability of a greyscale photo
     erasing: float = 0.0  # probability of one erased rectangle, 2–20 % of the area
 
     @property
     def moves(self) -> bool:
-        return bool(self.rotation or self.shift or self.zoom or self.shear)
+        return bool(self.rotation or self.shift or self.zoom or any(self.shear))
 
     @property
     def colors(self) -> bool:
@@ -67,35 +69,42 @@ PRESETS = {
         saturation=0.3, hue=0.05, color=0.8, gray=0.1,
     ),
     "strong": Preset(
-        crop=(0.35, 1.0), flip=0.5, rotation=10, shift=0.05, shear=5, affine=0.5, brightness=0.4,
-        contrast=0.4, saturation=0.4, hue=0.1, color=0.8, blur=0.1, gray=0.2, erasing=0.25,
+        crop=(0.35, 1.0), flip=0.5, rotation=10, shift=0.05, shear=(5, 5), affine=0.5,
+        brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, color=0.8, blur=0.1, gray=0.2,
+        erasing=0.25,
     ),
     # Greyscale input makes color moves pointless; brightness and contrast are look-ups, so cheap.
     "scratch_cpu": Preset(
         crop=(0.4, 1.0), flip=0.5, rotation=6, affine=0.3, brightness=0.3, contrast=0.3,
         erasing=0.1,
     ),
-    # Study S0 (CompCars): resize, flip, brightness and contrast, a rare small affine move.
+    # The five studies. What they say nothing of is torchvision's default (how strong a blur is) or
+    # ours: mirrored borders where torchvision leaves black ones; at most a fifth of a photo erased,
+    # in grey, where torchvision erases up to a third, in black.
+    # S0 (CompCars): resize, flip, brightness and contrast (always here; how often is not said), a
+    # rare small affine move.
     "compcars": Preset(
-        flip=0.5, rotation=10, shift=0.05, zoom=0.1, shear=5, affine=0.3, brightness=0.2,
+        flip=0.5, rotation=10, shift=0.05, zoom=0.1, shear=(5, 2), affine=0.3, brightness=0.2,
         contrast=0.2,
     ),
-    # Study S1 (from scratch, 224 px).
+    # S1 (from scratch, 224 px). RandomAffine with one number shears along the width alone, and
+    # GaussianBlur blurs every photo. Rotation and shear are one move here, interpolated once.
     "study1": Preset(
-        crop=(0.8, 1.0), flip=0.5, rotation=15, shift=0.1, shear=10, brightness=0.2, contrast=0.2,
-        saturation=0.2, hue=0.1, blur=0.5, gray=0.1, erasing=0.3,
+        crop=(0.8, 1.0), flip=0.5, rotation=15, shift=0.1, shear=(10, 0), brightness=0.2,
+        contrast=0.2, saturation=0.2, hue=0.1, blur=1.0, sigma=(0.1, 2.0), gray=0.1, erasing=0.3,
     ),
-    # Study S2 (EfficientNetV2).
+    # S2 (EfficientNetV2).
     "study2": Preset(
         crop=(0.7, 1.0), flip=0.5, rotation=15, brightness=0.4, contrast=0.4, saturation=0.4,
-        hue=0.2, blur=0.15,
+        hue=0.2, blur=0.15, sigma=(0.1, 2.0),
     ),
-    # Study S3: crop, flip, rotation, jitter, erasing.
+    # S3: crop, flip, rotation, jitter, erasing, of which no numbers are told: these are S1's, but
+    # for a rarer erasing.
     "study3": Preset(
         crop=(0.8, 1.0), flip=0.5, rotation=15, brightness=0.2, contrast=0.2, saturation=0.2,
         hue=0.1, erasing=0.2,
     ),
-    # Study S4 (EfficientNet-B3).
+    # S4 (EfficientNet-B3); "jitter .3" is taken to leave the hue alone.
     "study4": Preset(
         crop=(0.8, 1.0), flip=0.5, rotation=25, brightness=0.3, contrast=0.3, saturation=0.3,
     ),
@@ -157,10 +166,10 @@ def _cpu_steps(wanted: Preset, size: int) -> list:
     if wanted.moves:
         steps.append(
             A.Affine(
-                rotate=(-wanted.rotation, wanted.rotation),
-                translate_percent=(-wanted.shift, wanted.shift),
-                scale=(1 - wanted.zoom, 1 + wanted.zoom),
-                shear=(-wanted.shear, wanted.shear),
+                rotate=_either_way(wanted.rotation),
+                translate_percent=_either_way(wanted.shift),
+                scale=_around_one(wanted.zoom),
+                shear={"x": _either_way(wanted.shear[0]), "y": _either_way(wanted.shear[1])},
                 border_mode=cv2.BORDER_REFLECT_101,
                 p=wanted.affine,
             )
@@ -171,14 +180,14 @@ def _cpu_steps(wanted: Preset, size: int) -> list:
                 brightness=_around_one(wanted.brightness),
                 contrast=_around_one(wanted.contrast),
                 saturation=_around_one(wanted.saturation),
-                hue=(-wanted.hue, wanted.hue),
+                hue=_either_way(wanted.hue),
                 p=wanted.color,
             )
         )
     elif wanted.colors:  # no saturation, no hue: a look-up table does, four times faster
         steps.append(A.RandomBrightnessContrast(wanted.brightness, wanted.contrast, p=wanted.color))
     if wanted.blur:
-        steps.append(A.GaussianBlur(blur_limit=(3, 3), p=wanted.blur))
+        steps.append(A.GaussianBlur((3, 3), wanted.sigma, p=wanted.blur))
     if wanted.gray:
         steps.append(A.ToGray(p=wanted.gray))
     if wanted.erasing:
@@ -239,19 +248,24 @@ def _gpu_steps(wanted: Preset, size: int) -> list[torch.nn.Module]:
         return []
     import kornia.augmentation as K
 
+    from carlib.data.kornia_steps import Affine, Erasing
+
     steps: list[torch.nn.Module] = []
-    if wanted.crop != (1.0, 1.0):
-        steps.append(K.RandomResizedCrop((size, size), scale=wanted.crop, ratio=(0.75, 1.333)))
+    if wanted.crop != (1.0, 1.0):  # pixels are areas, as for OpenCV, so corners do not align
+        crop = K.RandomResizedCrop((size, size), wanted.crop, (0.75, 1.333), align_corners=False)
+        steps.append(crop)
     if wanted.flip:
         steps.append(K.RandomHorizontalFlip(p=wanted.flip))
     if wanted.moves:
+        zoom, (along_x, along_y) = _around_one(wanted.zoom), map(_either_way, wanted.shear)
         steps.append(
-            K.RandomAffine(
+            Affine(
                 degrees=wanted.rotation,
                 translate=(wanted.shift, wanted.shift),
-                scale=(1 - wanted.zoom, 1 + wanted.zoom),
-                shear=wanted.shear,
+                scale=(*zoom, *zoom),
+                shear=(*along_x, *along_y),
                 padding_mode="reflection",
+                align_corners=True,  # about the middle of the outer pixels, as BORDER_REFLECT_101
                 p=wanted.affine,
             )
         )
@@ -266,12 +280,16 @@ def _gpu_steps(wanted: Preset, size: int) -> list[torch.nn.Module]:
         steps.append(K.RandomContrast(contrast, clip_output=False, p=wanted.color))
         steps.append(K.RandomBrightness(brightness, p=wanted.color))
     if wanted.blur:
-        steps.append(K.RandomGaussianBlur((3, 3), (0.5, 1.0), p=wanted.blur))
+        steps.append(K.RandomGaussianBlur((3, 3), wanted.sigma, p=wanted.blur))
     if wanted.gray:
         steps.append(K.RandomGrayscale(p=wanted.gray))
     if wanted.erasing:
-        steps.append(K.RandomErasing((0.02, 0.2), (0.3, 3.3), value=0.5, p=wanted.erasing))
+        steps.append(Erasing((0.02, 0.2), (0.3, 3.3), value=0.5, p=wanted.erasing))
     return steps
+
+
+def _either_way(most: float) -> tuple[float, float]:
+    return -most, most
 
 
 def _around_one(spread: float) -> tuple[float, float]:

@@ -32,6 +32,8 @@ def audit_record(result: Audit, catalog: Catalog) -> Record:
                 "near": int((copies["kind"] == "near").sum()),
                 "across splits": int(copies["leaks"].sum()),
             },
+            # Class names of each group whose copies bear different ones.
+            "differing_labels": [names for names in copies["classes"] if len(names) > 1],
         },
         command=command_line(),
     )

@@ -1,7 +1,7 @@
 """A named experiment as data: one flat, frozen dataclass.
 
 A recipe says everything that decides a result except the data set, so two runs of the same recipe
-and seed on the same catalog end in the same weights on a CPU.
+and seed on the same catalog end in the same weights on a CPU, where both compute in one precision.
 """
 
 from __future__ import annotations

@@ -113,9 +113,11 @@ def gradients(
     for number, (piece, wanted) in enumerate(pieces, 1):
         last = number == count
         sync = contextlib.nullcontext() if last else parts.accelerator.no_sync(parts.learner)
-        with sync, parts.accelerator.autocast():
-            outputs = parts.learner(piece)
-            logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+        with sync:
+            with parts.autocast():
+                outputs = parts.learner(piece)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            logits, *auxiliary = (part.float() for part in outputs)  # losses are computed in full
             if compares:
                 logits, wanted = gathered(logits, wanted)
             loss = parts.loss(logits, wanted)

@@ -34,6 +34,7 @@ from carlib.runtime import as_trained, prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
 from carlib.training.loaders import workers_may_end
 from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
+from carlib.training.precision import settle_precision
 from carlib.training.state import TrainState, load_state, save_state
 
 
@@ -116,12 +117,14 @@ def train(
                 recipe, catalog, accelerator, begin=not begun, reuse_features=reuse_features,
                 progress=show,
             )  # fmt: skip
+            parts.keep_epochs = keep_epochs
             state = TrainState(accumulate=recipe.accumulate)
             state = load_state(run.state, parts) if begun else state
             spent = open_loader(parts, workers, show)
             state.seconds = state.seconds or spent
+            settle_precision(parts, state, show)
             with workers_may_end():
-                fit(run, parts, state, show, profile, keep_epochs)
+                fit(run, parts, state, show, profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
@@ -142,12 +145,7 @@ def _check_epochs(recipe: Recipe, catalog: Catalog) -> None:
 
 
 def fit(
-    run: Run,
-    parts: Parts,
-    state: TrainState,
-    show: bool = False,
-    profile: bool = False,
-    keep_epochs: bool = False,
+    run: Run, parts: Parts, state: TrainState, show: bool = False, profile: bool = False
 ) -> None:
     """Epochs until the recipe's end, early stopping, or an error; then the summary."""
     recipe = parts.recipe
@@ -159,7 +157,7 @@ def fit(
                 row |= train_one_epoch(parts, state, show, after_step)
             state.epoch += 1
             if state.epoch % recipe.eval_every == 0 or state.epoch >= recipe.epochs:
-                row |= validate(run, parts, state, keep_epochs)
+                row |= validate(run, parts, state)
             row["seconds"] = time.perf_counter() - started
             state.seconds += row["seconds"]
             keep(run, parts, state, row)
@@ -169,14 +167,12 @@ def fit(
     finish(run, parts, state)
 
 
-def validate(
-    run: Run, parts: Parts, state: TrainState, keep_epochs: bool = False
-) -> dict[str, float]:
+def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
     """Score dev, or val where there is none, and keep the weights that dev finds best so far."""
     from accelerate.utils import broadcast_object_list
 
     outputs, labels = outputs_at(parts, parts.judged), parts.labels[parts.judged]
-    if keep_epochs:
+    if parts.keep_epochs:
         val = outputs if parts.judge == "val" else outputs_at(parts, parts.store.positions("val"))
         if parts.accelerator.is_main_process:
             run.keep_epoch(state.epoch, val)
@@ -248,6 +244,7 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
         "train_photos": len(parts.train),
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
+        "precision": state.precision | {"choice": parts.precision},
         "left_out": parts.left_out,
         "untaught": [
             name

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import trained_data
 from carlib.models.freezing import Phase, parse_plan, set_trainable
 from carlib.models.losses import make_loss, make_metric_loss
-from carlib.runtime import precision_on, the_device
+from carlib.runtime import half_precision, precision_on, the_device
 from carlib.seeding import seed_of, set_seed
 from carlib.training.loaders import FeatureLoader, make_loader
 from carlib.training.optimizer import make_optimizer
@@ -63,9 +64,11 @@ class Parts:
     mixing: Mixing | None
     about: dict[str, Any]  # what every checkpoint says of recipe, classes, normalization and data
     on_features: bool  # a frozen body's features are learned from, computed once
+    precision: str  # in which the network learns: "no", "fp16" or "bf16"
     loader: Any = None  # asked for an epoch's batches; `open_loader` sets these three
     prepare: torch.nn.Module = field(default_factory=torch.nn.Identity)  # photos before the network
     features: Features | None = None
+    keep_epochs: bool = False  # the run keeps the val logits of every epoch
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +82,10 @@ class Parts:
     def scorer(self, network: torch.nn.Module) -> Scorer:
         """A network, asked as the recipe scores it."""
         return Scorer(network, self.recipe, self.mean, self.std, self.device)
+
+    def autocast(self) -> AbstractContextManager:
+        """Around what the network computes while it learns."""
+        return half_precision(self.device, self.precision)
 
     def mixes(self, epoch: int) -> bool:
         """Whether the batches of an epoch are mixed."""
@@ -140,6 +147,7 @@ def make_parts(
         objective=objective,
         phases=parse_plan(recipe.plan, recipe.epochs),
         mixing=_mixing(recipe, catalog.num_classes),
+        precision=precision_on(accelerator.device, recipe.precision),
         about={
             "data": trained_data(catalog),
             "recipe": recipe.to_json(),
@@ -207,7 +215,11 @@ def open_loader(parts: Parts, workers: int | None = None, progress: bool = False
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
-    """Device, processes and precision, as `accelerate launch` or the environment have them."""
+    """Device, processes and precision, as `accelerate launch` or the environment have them.
+
+    On a CPU it is told of no half precision: bf16 needs no scaler, and accelerate would make the
+    network answer in it too, where `scoring_precision` says otherwise.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
@@ -216,8 +228,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     precision = precision_on(device, recipe.precision)
     AcceleratorState._reset_state()  # else the first run's precision is every later one's
     frozen = DistributedDataParallelKwargs(find_unused_parameters=bool(recipe.plan))
+    on_cpu = device.type == "cpu"
     return Accelerator(
-        mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[frozen]
+        mixed_precision="no" if on_cpu else precision, cpu=on_cpu, kwargs_handlers=[frozen]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ class TrainState:
     since_drop: int = 0  # plateau: epochs without improvement since the last drop
     accumulate: int = 1  # pieces a batch is divided into
     seconds: float = 0.0  # time spent, over all sessions of this run
+    precision: dict[str, Any] = field(default_factory=dict)  # what `training.precision` found out
     history: list[dict[str, float]] = field(default_factory=list)
 
 
