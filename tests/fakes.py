@@ -7,20 +7,27 @@ from dataclasses import asdict, replace
 from carlib.data.drawn import YEARS, photo_name
 from carlib.data.pairs import LEVELS
 from carlib.experiment.record import Record
-from carlib.experiment.tables import PLANNED
+from carlib.experiment.registry import RECIPES
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 
 
-def fake_record(name: str = "cnn3_quick", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
+def fake_record(name: str = "cnn3", seed: int = 0, accuracy: float = 0.123, **data) -> Record:
     """An evaluation as `evaluation.evaluate` makes it, of two classes and three epochs."""
-    recipe = PLANNED[name].but(seed=seed)
+    recipe = RECIPES[name].but(seed=seed)
     measured = {"top3": 0.2, "top5": 0.345, "macro_f1": 0.111, "make_accuracy": 0.4,
                 "body_accuracy": 0.5, "year_accuracy": 0.3}  # fmt: skip
     classes = [
-        {"class": one, "photos": 4, "f1": 0.5, "confused_with": other, "times": 3}
+        {
+            "class": one,
+            "photos": 4,
+            "f1": 0.5,
+            "recall": accuracy,
+            "confused_with": other,
+            "times": 3,
+        }
         for one, other in (("Aurora Comet", "Fennix Ember"), ("Fennix Ember", "Aurora Comet"))
-    ]
+    ]  # fmt: skip
     return Record(
         kind="evaluation",
         name=f"{name}-stanford-cars-seed{seed}-val",
@@ -116,7 +123,7 @@ def fake_maps(
         data={"catalog": catalog, "dataset": catalog, "split": "val", "split_hash": "0" * 16,
               "photos": 37},
         metrics={"accuracy": 0.912},
-        recipe=asdict(PLANNED[name]),
+        recipe=asdict(RECIPES[name]),
         extra={"explained": "Grad-CAM", "layer": "body.last", "rows": rows,
                "examples": [kept] if catalog == "showroom" else [],
                "needs": [{"hidden": "changed parts", "cost": 0.417},

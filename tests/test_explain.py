@@ -15,7 +15,6 @@ from carlib.data.framing import Framing
 from carlib.data.masks import known_masks
 from carlib.errors import RunError
 from carlib.evaluation.scorer import Scorer
-from carlib.experiment import tables
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe
@@ -24,6 +23,7 @@ from carlib.explain.maps import METHODS, heat_maps, similarity_maps, target_laye
 from carlib.explain.scored_images import KINDS, see
 from carlib.models.backbones import BACKBONES
 from carlib.models.networks import MODELS, Classifier
+from carlib.report import rows as tables
 from carlib.showroom import PARTS
 from carlib.training.loop import load_or_train
 

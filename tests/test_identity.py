@@ -40,8 +40,9 @@ from carlib.experiment.recipe import hash_of
 from carlib.experiment.record import Record, load_records, read_record, the_one
 from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
-from carlib.experiment.tables import PLANNED, by_label, evaluations, row, shown_name
+from carlib.experiment.tables import by_label, evaluations, shown_name
 from carlib.paths import file_name, results_root, runs_root
+from carlib.report.rows import rows_of
 from carlib.retrieval.axes import on_axes
 from carlib.retrieval.embeddings import embed, thumbnails
 from carlib.retrieval.gallery import Gallery
@@ -360,7 +361,7 @@ def test_the_record_of_something_else_is_never_written_over(tmp_path) -> None:
     first = fake_record()
     path = first.write(tmp_path)
     others = {
-        "recipe": replace(fake_record("cnn4_quick"), name=first.name),
+        "recipe": replace(fake_record("cnn4"), name=first.name),
         "data": replace(first, data=first.data | {"fingerprint": "b" * 16}),
         "scoring": replace(first, scoring={"views": ["plain", "mirror"]}),
         "kind": replace(first, kind="views"),
@@ -382,7 +383,7 @@ def test_file_names_follow_from_what_a_record_is_about() -> None:
         replace(plain, name="", scoring={"size": 96}).name,
         replace(plain, name="", checkpoint=plain.checkpoint | {"trained_on": "b" * 16}).name,
         replace(fake_record(seed=1), name="").name,
-        replace(fake_record("cnn4_quick"), name="").name,
+        replace(fake_record("cnn4"), name="").name,
     }
     assert len(names) == 6
     assert replace(plain, name="", metrics={}, commit="x", command="y").name == plain.name
@@ -405,7 +406,7 @@ def test_runs_of_two_recipes_are_never_averaged() -> None:
     )
     other = replace(one, name="other", recipe=asdict(short), recipe_hash="", method="")
     assert long.method != other.method == short.method
-    scored = row([one, other], "scratch_cpu")
+    scored = rows_of([one, other])["scratch_cpu"]
     assert (scored["seeds"], scored["epochs"]) == (1, long.epochs)
     assert shown_name(other) == "scratch_cpu (epochs=1)"  # shown as what it was
     # Under a name that the registry does not have there is no telling which is meant.
@@ -418,7 +419,7 @@ def test_one_seed_is_never_counted_twice() -> None:
     one = fake_record()
     other = replace(one, name="again", data=one.data | {"fingerprint": "b" * 16})
     with pytest.raises(RunError, match="one recipe and seed"):
-        row([one, other], "cnn3_quick")
+        rows_of([one, other])
 
 
 def test_several_records_of_one_thing_are_refused() -> None:
@@ -477,7 +478,7 @@ def test_committed_records_hold_the_hash_of_their_recipe() -> None:
 def test_committed_rows_are_of_the_registrys_recipes() -> None:
     """Or say in their name what they were."""
     for record in evaluations(load_records(ROOT / "data" / "results")):
-        planned = PLANNED.get(shown_name(record))
+        planned = RECIPES.get(shown_name(record))
         assert planned is None or planned.method == record.method, record.name
 
 

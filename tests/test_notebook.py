@@ -106,19 +106,26 @@ def test_records_of_drawn_cars_are_not_kept(here, results: Path) -> None:
     kept = runs_root() / "records"
     assert len(list(kept.iterdir())) == 1
     drawn = replace(here.catalog, extras=Extras(publishable=True))
-    replace(here, catalog=drawn).keep(fake_record("cnn4_quick"))
+    replace(here, catalog=drawn).keep(fake_record("cnn4"))
     assert len(list(kept.iterdir())) == 1 and not results.exists()
+
+
+def test_full_scale_shows_what_a_recipe_was_until_it_is_run_again(results: Path) -> None:
+    old = fake_record("lite0_cpu")
+    replace(old, recipe=old.recipe | {"chosen_on": "val"}, recipe_hash="", method="").write()
+    table = notebook.full_scale("accuracy", "lite0_cpu")
+    assert list(table.index) == ["lite0_cpu (chosen_on=val)"]
 
 
 def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
     fake_record(accuracy=0.1).write()
     fake_record(seed=1, accuracy=0.3).write()
-    fake_record("cnn4_quick", dataset="showroom").write()
-    assert list(notebook.full_scale("accuracy").index) == ["cnn3_quick"]
-    table = notebook.full_scale("accuracy", "s1", "cnn3_quick")
-    assert table["accuracy"].to_dict() == {"s1": "not run", "cnn3_quick": "0.200"}
-    assert table.loc["cnn3_quick", "interval"] == "0.100 to 0.150"
-    assert table.loc["cnn3_quick", ["seeds", "training", "on"]].tolist() == [
+    fake_record("cnn4", dataset="showroom").write()
+    assert list(notebook.full_scale("accuracy").index) == ["cnn3"]
+    table = notebook.full_scale("accuracy", "s1", "cnn3")
+    assert table["accuracy"].to_dict() == {"s1": "not run", "cnn3": "0.200"}
+    assert table.loc["cnn3", "interval"] == "0.100 to 0.300"
+    assert table.loc["cnn3", ["seeds", "training", "on"]].tolist() == [
         "2", "13 min", "2 CPU cores",
     ]  # fmt: skip
 
@@ -143,7 +150,7 @@ def test_full_scale_data_is_a_column_per_data_set(results: Path) -> None:
 def test_full_scale_tells_scratch_from_transfer(results: Path) -> None:
     fake_record().write()
     fake_record("lite0_frozen").write()
-    assert list(notebook.full_scale("from scratch").index) == ["cnn3_quick"]
+    assert list(notebook.full_scale("from scratch").index) == ["cnn3"]
     assert list(notebook.full_scale("pretrained").index) == ["lite0_frozen"]
 
 

@@ -201,7 +201,8 @@ def test_an_evaluation_is_computed_from_what_it_keeps(toys) -> None:
     made.write()
     (read,) = load_records()
     outputs = read_outputs(read)
-    assert outputs.tensors.keys() == {"logits"} and outputs.tensors["logits"].shape == (16, 4)
+    assert outputs.tensors.keys() == {"logits", "with_mirror"}
+    assert outputs.tensors["logits"].shape == (16, 4)
     logits, labels, _ = logits_of(checkpoint, toys, "val")
     np.testing.assert_array_equal(outputs.tensors["logits"], half(logits))
     np.testing.assert_array_equal(outputs.labels, labels)

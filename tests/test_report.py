@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from carlib.cli import app
 from carlib.errors import RunError
-from carlib.experiment.tables import evaluations, final_rows
+from carlib.experiment.registry import RECIPES, quick
+from carlib.experiment.tables import OURS, evaluations
 from carlib.report import build as report
 from carlib.report import figures
+from carlib.report.rows import final_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
@@ -65,21 +67,21 @@ def test_report_says_what_the_records_say(repository: Path) -> None:
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
         assert number in text
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert "| 0.123 (0.100–0.150) | 0.345 | 0.111 | 13 min, 2 CPU cores |" in readme
+    assert "| `cnn3` | a small relative of S3's plain network: three convolutions |" in readme
+    seen = "| box, 96/96 px | – | 40 | 1 | 0.123 (0.100–0.150) | – | 0.250 / 0.250 |"
+    assert f"{seen} 0.345 | 0.111 | 13 min, 2 CPU cores |" in readme
     assert readme.endswith("<!-- results:end -->\nafter\n")
     assert report.check_report(repository) == []
 
 
-def test_what_was_not_run_says_so_with_its_command(repository: Path) -> None:
+def test_what_was_not_run_is_counted_and_has_no_row(repository: Path) -> None:
     report.build_report(repository)
+    lacking = f"{len(RECIPES) - 1} recipes have no record"
     text = text_of(repository / "report.pdf")
-    assert "not run: carlib train scratch_best --data PATH --seeds 3" in text
-    assert "not run: carlib train s1 --quick --data PATH" in text
+    assert f"{lacking}; carlib recipes --missing" in text and "scratch_best" in text
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert (
-        "| `scratch_cpu` | ours on two CPU cores | `carlib train scratch_cpu --data PATH` |"
-        in readme
-    )
+    assert f"{lacking} yet; `carlib recipes --missing`" in readme
+    assert "scratch_cpu" not in readme and "0.876 not run" in text  # S2's method
 
 
 def test_transfer_has_its_own_tables(repository: Path) -> None:
@@ -92,14 +94,13 @@ def test_transfer_has_its_own_tables(repository: Path) -> None:
     for number in ("0.634 (0.100–0.150)", "0.071", "0.023", "0.712", "0.078"):
         assert number in text
     assert "best run so far, 1.23 M parameters" in text and "0.123" in text  # from scratch
-    assert "not run: carlib train lite0 --data PATH --seeds 3" in text
     assert "not run: carlib study imbalance --data PATH" in text
 
 
 def test_retrieval_has_its_own_tables(repository: Path) -> None:
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    assert "not run: carlib train lite0_proxy_anchor --classes 98 --data PATH" in text
+    assert "not run: carlib train lite0_proxy_anchor --data PATH --classes 98" in text
     for seed, value in enumerate((0.612, 0.634)):
         fake_retrieval("lite0_triplet", seed=seed, value=value).write(
             repository / "data" / "results"
@@ -109,7 +110,7 @@ def test_retrieval_has_its_own_tables(repository: Path) -> None:
     replace(knn, extra={"chosen": chosen}).write(repository / "data" / "results")
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    for found in ("0.623 0.400–0.600", "triplet", "cosine, distance 0.456", "1 of 512"):
+    for found in ("0.623 –", "triplet", "cosine, distance 0.456", "1 of 512"):
         assert found in text
     fake_retrieval("lite0_frozen", value=0.7, split_hash="1" * 16).write(
         repository / "data" / "results"
@@ -121,7 +122,9 @@ def test_retrieval_has_its_own_tables(repository: Path) -> None:
 def test_verification_and_large_galleries_have_their_sentences(repository: Path) -> None:
     results = repository / "data" / "results"
     report.build_report(repository)
-    assert "carlib train siamese_lite0 --classes 98" in text_of(repository / "report.pdf")
+    assert "carlib train siamese_lite0 --data PATH --classes 98" in text_of(
+        repository / "report.pdf"
+    )
     fake_verification(value=0.71).write(results)
     search = replace(
         fake_record(),
@@ -165,18 +168,50 @@ def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
 
 
 def test_everything_stands_in_one_comparison(repository: Path) -> None:
-    """Of the methods on a small budget the best; other photos are refused."""
+    """Named recipes and what became of a network; no cut budget, and other photos are refused."""
     knn = replace(fake_record("lite0_frozen", accuracy=0.456), kind="knn", name="knn-x", timing={})
-    records = [fake_record("cnn3_quick"), fake_record("cnn4_quick", accuracy=0.2), knn]
+    short = replace(fake_record(), recipe=asdict(quick(RECIPES["s1"])), recipe_hash="")
+    records = [fake_record("cnn4", accuracy=0.2), knn, short]
     records += [fake_record("scratch_cpu", seed=seed, accuracy=0.5 + seed / 10) for seed in (0, 1)]
     rows = final_rows(records)
     assert [(line["recipe"], line["accuracy"]) for line in rows] == [
-        ("scratch_cpu", pytest.approx(0.55)), ("lite0_frozen", 0.456), ("cnn4_quick", 0.2)
+        ("scratch_cpu", pytest.approx(0.55)), ("lite0_frozen", 0.456), ("cnn4", 0.2)
     ]  # fmt: skip
     assert rows[1]["seconds"] is None and rows[1]["way"] == "nearest photographs vote"
     other = replace(knn, name="knn-y", data=knn.data | {"split_hash": "1" * 16})
     with pytest.raises(RunError, match="knn-y"):
         final_rows([*records, other])
+
+
+def test_what_is_set_above_another_is_a_paired_difference(repository: Path) -> None:
+    """Of the same classes: "no difference" where the interval holds zero, else by how much."""
+    results = repository / "data" / "results"
+    for record in (fake_record("lite0_frozen", accuracy=0.123), fake_record("lite0_cpu", 0, 0.523)):
+        record.write(results)
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    assert "between the frozen body and training from scratch there is no difference" in text
+    assert "learning is ahead of the frozen body by 0.400 (95 % interval +0.400 to" in text
+    mirrored = replace(fake_record("lite0_cpu", 0, 0.523), scoring={"views": ["plain", "mirror"]})
+    mirrored = replace(mirrored, name="mirrored")
+    (results / "lite0_cpu-stanford-cars-seed0-val.json").unlink()
+    mirrored.write(results)
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    assert "lie 0.400, of which no interval can be given, as they were scored by different" in text
+
+
+def test_what_was_tried_is_told_or_said_to_be_unrecorded(repository: Path) -> None:
+    report.build_report(repository)
+    assert "and on what: none recorded." in text_of(repository / "report.pdf")
+    rows = [{"changes": {}}, {"changes": {"lr": 1e-4}}, {"changes": {"lr": 1e-2}}]
+    study = replace(fake_record("lite0_cpu", split="train", photos=658), kind="study",
+                    topic="leads", name="leads", extra={"rows": rows})  # fmt: skip
+    study.write(repository / "data" / "results")
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    assert "lite0_cpu 2 658 photographs kept back from train accuracy" in text
+    assert text.count("none recorded") == len(OURS) - 1
 
 
 def test_a_leak_has_its_table(repository: Path) -> None:
@@ -235,9 +270,9 @@ def test_report_without_any_record(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "old", "new", "places"),
     [
-        ("cnn3_quick-stanford-cars-seed0-val", '"accuracy": 0.123', '"accuracy": 0.124',
+        ("cnn3-stanford-cars-seed0-val", '"accuracy": 0.123', '"accuracy": 0.124',
          {"report.pdf, page", "figures/scores.svg", "README.md: says"}),
-        ("cnn3_quick-stanford-cars-seed0-val", '"val_loss": 4.5', '"val_loss": 4.4',
+        ("cnn3-stanford-cars-seed0-val", '"val_loss": 4.5', '"val_loss": 4.4',
          {"figures/curves.svg"}),
         ("audit-stanford-cars", '"tiny": 41', '"tiny": 42', {"report.pdf, page"}),
         ("audit-stanford-cars", '"train": 9', '"train": 8', {"figures/classes.svg"}),
@@ -297,7 +332,7 @@ def test_same_records_same_bytes(repository: Path, tmp_path: Path) -> None:
 def test_seeds_are_averaged(repository: Path) -> None:
     fake_record(seed=1, accuracy=0.323).write(repository / "data" / "results")
     report.build_report(repository)
-    assert "0.223 (0.100–0.150)" in (repository / "README.md").read_text(encoding="utf-8")
+    assert "0.223 (0.123–0.323)" in (repository / "README.md").read_text(encoding="utf-8")
     text = text_of(repository / "report.pdf")
     assert "0.223" in text and "2 seeds, 0.123–0.323" in text
 
@@ -305,8 +340,8 @@ def test_seeds_are_averaged(repository: Path) -> None:
 def test_records_of_other_data_or_splits_stay_out(repository: Path) -> None:
     for data in ({"dataset": "showroom"}, {"split": "test"}):
         assert evaluations([fake_record(**data)]) == []
-    fake_record("cnn4_quick", split_hash="1" * 16).write(repository / "data" / "results")
-    with pytest.raises(RunError, match=r"different val splits.*cnn4_quick"):
+    fake_record("cnn4", split_hash="1" * 16).write(repository / "data" / "results")
+    with pytest.raises(RunError, match=r"different val splits.*cnn4"):
         report.build_report(repository)
 
 

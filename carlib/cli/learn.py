@@ -207,10 +207,21 @@ def study_command(
 
 
 @app.command("recipes")
-def recipes_command() -> None:
+def recipes_command(
+    lacking: Annotated[
+        bool,
+        typer.Option("--missing", help="Commands of those without a record, most wanted first."),
+    ] = False,
+) -> None:
     """List the named recipes."""
     from carlib.experiment.registry import RECIPES
 
+    if lacking:
+        from carlib.experiment.record import load_records
+        from carlib.report.missing import orders
+
+        say("\n".join(orders(load_records())) or "every recipe has a record")
+        return
     rows = [
         {"name": name, "model": recipe.model, "side": recipe.size, "epochs": recipe.epochs,
          "what it is": recipe.note}
@@ -283,7 +294,7 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
     """A changed recipe under a name that no other recipe has, or as it is without one."""
-    from carlib.experiment.tables import PLANNED
+    from carlib.experiment.registry import RECIPES
 
     if not name:
         return changed
@@ -291,7 +302,7 @@ def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
         raise RecipeError(
             f"--name {name}: nothing of {base.name} was changed; add --set, or drop it"
         )
-    if name in PLANNED:
+    if name in RECIPES or name.removesuffix("_quick") in RECIPES:
         raise RecipeError(f"--name {name}: is the name of another recipe; choose another")
     return changed.but(name=name)
 

@@ -35,6 +35,7 @@ TYPES = DTYPES | {"stem": "string", "train": "Int64"}
 class Outputs:
     """Tensors, and which photos their rows are of."""
 
+    # "with_mirror" (photos,) int16, answers of the mean with the mirror image;
     # "logits" (photos, classes), "epochs" (epochs, photos, classes), "embeddings" (photos, dims) or
     # "gallery" (photos, dims), float16; and pairs of photos by difficulty, "fitting", "easy" …
     # (pairs, 2) int32, rows of the embeddings

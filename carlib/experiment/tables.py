@@ -1,4 +1,4 @@
-"""Records read together: which may stand in one table, and what the seeds of a recipe say.
+"""Records read together: which may stand in one table, and under which name.
 
 Records of one method (a recipe without its seed) make a row, whatever they are called; a name is
 for reading. Where two methods would stand under one name, or one seed twice, there is no table but
@@ -16,24 +16,24 @@ from carlib.errors import RunError
 from carlib.experiment.checkpoint import UNTRAINED
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
-from carlib.experiment.registry import RECIPES, quick
+from carlib.experiment.registry import RECIPES
 
-FINAL_WAYS = {"knn": "nearest photographs vote", "published": "as published, half precision"}
 STANFORD = "stanford-cars"  # the data set whose records the report and the notebooks compare
+AT_HAND = "box"  # its photos at hand are cut to the car's box: a whole one shows no more
 VOLATILE = ("name", "note", "seed")  # fields that make no other method of a recipe
 
-# What the tables list, in this order, whether it was run or not.
-STUDIES = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
-           "resnet_large_focal")  # fmt: skip
-SHORT = {name: quick(RECIPES[name]) for name in STUDIES}  # the same methods on a small budget
-BUDGET = (*(short.name for short in SHORT.values()), "scratch_cpu")  # what two CPU cores can do
-FULL = (*STUDIES, "scratch_best")  # what the recipes ask for; hours on a GPU
+# What the tables list, in this order, once it is run.
+SCRATCH = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
+           "resnet_large_focal", "scratch_cpu", "scratch_best")  # fmt: skip
 TRANSFER = ("lite0_frozen", "lite0_cpu", "lite0_cpu_long", "lite0", "lite2")  # ours, pretrained
 EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
-           "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "resnet18_ce",
-           "resnet18_focal", "inception_ce", "inception_focal")  # fmt: skip
-NAMES = (*BUDGET, *FULL, *TRANSFER, *EARLIER)
-PLANNED: dict[str, Recipe] = RECIPES | {short.name: short for short in SHORT.values()}
+           "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "efficientnetv2_mlp",
+           "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal", "s2_lite0",
+           "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")  # fmt: skip
+NAMES = (*SCRATCH, *TRANSFER, *EARLIER)
+COMPARING = ("lite0_contrastive", "lite0_triplet", "lite0_multi_similarity", "lite0_proxy_anchor",
+             "lite0_arcface", "siamese_lite0")  # fmt: skip
+OURS = ("scratch_cpu", "scratch_best", *TRANSFER, *COMPARING)
 
 
 def machine(record: Record) -> str:
@@ -45,23 +45,31 @@ def shown_name(record: Record) -> str:
     """What a record's recipe is called in tables and figures.
 
     A recipe that has changed since, or was changed for a run, is shown as what it was: its name and
-    what differs from the recipe that has the name now.
+    what differs from the recipe that has the name now, what recipes no longer say coming first.
     """
     name = record.recipe["name"]
-    planned = PLANNED.get(name)
+    planned = RECIPES.get(name)
     if planned is None or planned.method == record.method:
         return name
-    was, now = record.recipe, asdict(planned)
-    changed = [f"{k}={was[k]}" for k in was if k not in VOLATILE and was[k] != now.get(k)]
-    changed += [f"no {k}" for k in now if k not in was]
-    return f"{name} ({', '.join(changed[:3])}{' …' if changed[3:] else ''})"
+    was, now, usual = record.recipe, asdict(planned), asdict(Recipe())
+    differing = [key for key in was if key not in VOLATILE and was[key] != now.get(key)]
+    changed = [f"{k}={was[k]}" for k in sorted(differing, key=lambda k: (k in now, k))]
+    changed += [f"no {key}" for key in now if key not in was and now[key] != usual[key]]
+    told = f" ({', '.join(changed[:3])}{' …' if changed[3:] else ''})" if changed else ""
+    return f"{name}{told}"
+
+
+def short_name(record: Record) -> str:
+    """`shown_name` where there is little room: an asterisk for what it was."""
+    name = record.recipe["name"]
+    return name if shown_name(record) == name else f"{name}*"
 
 
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:
     """Val scores on Stanford Cars, seed by seed: of one recipe (by `shown_name`), of "random" or
-    "pretrained" weights to begin with, or all. Weights are those of a run's best epoch.
+    "pretrained" weights to begin with, or all. Weights are those that the recipe keeps.
     """
     return [
         record
@@ -92,7 +100,7 @@ def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
     """
     labels: dict[str, list[Record]] = {}
     for record in records:
-        labels.setdefault(_label(record), []).append(record)
+        labels.setdefault(label_of(record), []).append(record)
     for label, seeds in labels.items():
         seeds.sort(key=lambda record: record.recipe["seed"])
         _one_method(label, seeds)
@@ -119,7 +127,7 @@ def _no_seed_twice(records: Sequence[Record]) -> None:
             )
 
 
-def _label(record: Record) -> str:
+def label_of(record: Record) -> str:
     """The recipe, and what its network is compared by where that is not what it was trained for."""
     told, points = record.checkpoint or {}, record.scoring.get("points", "")
     untrained = UNTRAINED if told.get("kept") == UNTRAINED else ""
@@ -132,138 +140,26 @@ def _difference(one: Record, other: Record) -> str:
     return ", ".join(f"{key} {a[key]} and {b.get(key)}" for key in keys[:3])
 
 
+def named(records: Sequence[Record]) -> list[Record]:
+    """Records of recipes that the registry names, as they are now or were; no variant that somebody
+    tried, and no method cut to a laptop's budget.
+    """
+    return [record for record in records if record.recipe and record.recipe["name"] in RECIPES]
+
+
 def best(records: Sequence[Record], weights: str | None = None) -> Record | None:
     """The first seed of the recipe that has the highest val accuracy, as a mean over its seeds.
 
-    Among recipes that begin with some `weights` or all; the best of several seeds is no result.
+    Among named recipes that begin with some `weights` or all; the best of several seeds is no
+    result.
     """
-    recipes = by_label(evaluations(records, weights=weights))
+    recipes = by_label(named(evaluations(records, weights=weights)))
     means = {name: mean(r.metrics["accuracy"] for r in seeds) for name, seeds in recipes.items()}
     return recipes[max(means, key=means.get)][0] if means else None
 
 
-def make_row(label: str, seeds: Sequence[Record], score: str) -> dict[str, object]:
-    """What a table says of one recipe: scores as means over its seeds, the rest as the first seed
-    has it.
-
-    `interval` is the 95 % interval of the first seed's `score`, `spread` its smallest and largest
-    value among the seeds; `record` is the file of the first seed. `recipe` is the row's label,
-    `method` what was trained and `points` what is compared, so that rows of one network find each
-    other.
-    """
-    first, values = seeds[0], [seed.metrics[score] for seed in seeds]
-    single = [name for name, value in first.metrics.items() if isinstance(value, float)]
-    trained = (first.checkpoint or {}).get("kept") != UNTRAINED
-    points = first.scoring.get("points", "")
-    loss = first.recipe["loss"].replace("_", "-") if trained else "none"
-    return {
-        "recipe": label,
-        "record": first.name,
-        "method": shown_name(first),
-        "trained": trained,
-        "points": points,
-        "loss": ", ".join(filter(None, (loss, points))),
-        "dims": first.extra.get("dims"),
-        "epochs": first.recipe["epochs"],
-        "size": first.recipe["size"],  # side of a training photo, pixels
-        "seeds": len(seeds),
-        "interval": first.metrics[f"{score}_interval"],
-        "spread": [min(values), max(values)],
-        "seconds": first.timing.get("train_seconds"),  # on this hardware
-        "hardware": machine(first),
-        **{name: mean(seed.metrics[name] for seed in seeds) for name in single},
-    }
-
-
-def row(records: Sequence[Record], recipe_name: str) -> dict[str, object] | None:
-    """The row of a recipe's val scores, see `make_row`, or nothing if it was not run.
-
-    A record whose recipe is no longer the one of that name is another row, see `shown_name`.
-    """
-    seeds = by_label(evaluations(records, recipe_name)).get(recipe_name)
-    return make_row(recipe_name, seeds, "accuracy") if seeds else None
-
-
-def final_rows(records: Sequence[Record]) -> list[dict[str, object]]:
-    """Every way in which the same val photos of Stanford Cars were named, best first.
-
-    A row per recipe that was trained as a whole (of those on a small budget, SHORT, the best), and
-    what became of a network: neighbors that vote, the published file. Scores are means over the
-    seeds. Raises `RunError` when the rows did not score the same photos.
-    """
-    trained = {label: seeds[0] for label, seeds in by_label(evaluations(records)).items()}
-    scored = {name: row(records, name) for name in trained}
-    short = [recipe.name for recipe in SHORT.values() if recipe.name in scored]
-    shorter = sorted(short, key=lambda name: -scored[name]["accuracy"])[1:]
-    used = [
-        record
-        for record in records
-        if record.kind in FINAL_WAYS
-        and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
-    ]
-    _same_photos([*trained.values(), *used])
-    rows = [
-        {"way": _way(trained[name])}
-        | {key: line[key] for key in ("recipe", "accuracy", "interval", "seconds")}
-        for name, line in scored.items()
-        if name not in shorter
-    ]
-    rows += [
-        {"recipe": shown_name(record), "way": FINAL_WAYS[record.kind],
-         "accuracy": record.metrics["accuracy"], "interval": record.metrics["accuracy_interval"],
-         "seconds": record.timing.get("train_seconds")}
-        for record in used
-    ]  # fmt: skip
-    return sorted(rows, key=lambda line: -line["accuracy"])
-
-
-def _same_photos(records: Sequence[Record]) -> None:
+def same_photos(records: Sequence[Record]) -> None:
     """Refuse to set records side by side that scored different photos."""
     if len({record.data["split_hash"] for record in records}) > 1:
         names = ", ".join(record.name for record in records)
         raise RunError(f"records of different photos cannot stand in one table: {names}")
-
-
-def _way(record: Record) -> str:
-    if record.recipe.get("weights", "random") == "random":
-        return "trained from scratch"
-    return (
-        "linear layer, frozen body" if record.recipe.get("plan") == "head" else "all layers trained"
-    )
-
-
-def retrieval_rows(records: Sequence[Record], protocol: str) -> list[dict[str, object]]:
-    """Retrieval among "same" or "unseen" classes of Stanford Cars: a row per recipe, best first.
-
-    Scores are means over the seeds; the interval is that of the first seed's Recall@1. Raises
-    `RunError` when the rows did not score the same photos.
-    """
-    among = [r for r in records if (r.kind, r.topic) == ("retrieval", protocol)]
-    return _compared(among, "recall_at_1")
-
-
-def verification_rows(records: Sequence[Record]) -> list[dict[str, object]]:
-    """Pairs of unseen classes of Stanford Cars, the same or not: a row per recipe, best first.
-
-    Scores are means over the seeds; the interval is that of the first seed's AUC on hard pairs.
-    """
-    return _compared([r for r in records if r.kind == "verification"], "hard_auc")
-
-
-def map_rows(records: Sequence[Record]) -> list[dict[str, object]]:
-    """Measures of heat maps, a row per network, data set and kind of map, in the records' order."""
-    rows = []
-    for record in records:
-        if record.kind == "maps":
-            about = {"recipe": shown_name(record), "data": record.data["catalog"],
-                     "layer": record.extra["layer"], "photos": record.data["photos"]}  # fmt: skip
-            rows += [about | row for row in record.extra["rows"]]
-    return rows
-
-
-def _compared(records: Sequence[Record], score: str) -> list[dict[str, object]]:
-    """A row per recipe that compares photos of Stanford Cars, by its mean score."""
-    compared = [record for record in records if record.data.get("dataset") == STANFORD]
-    _same_photos(compared)
-    rows = [make_row(label, seeds, score) for label, seeds in by_label(compared).items()]
-    return sorted(rows, key=lambda row: -row[score])

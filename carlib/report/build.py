@@ -7,51 +7,39 @@ making it again.
 
 from __future__ import annotations
 
-import functools
 import io
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from carlib.data.audit import MAX_RATIO, MIN_SIDE
 from carlib.errors import RunError, optional
-from carlib.experiment.network import make_network
-from carlib.experiment.recipe import Recipe
-from carlib.experiment.record import Record, load_records, the_one
-from carlib.experiment.tables import (
-    BUDGET,
-    EARLIER,
-    FULL,
-    NAMES,
-    PLANNED,
-    SHORT,
-    STANFORD,
-    TRANSFER,
-    best,
-    comparable,
-    final_rows,
-    retrieval_rows,
-    row,
-    shown_name,
-    verification_rows,
-)
+from carlib.experiment.record import Record, load_records
+from carlib.experiment.registry import RECIPES
+from carlib.experiment.tables import comparable
 from carlib.files import write_atomically
-from carlib.models.networks import count_parameters
 from carlib.paths import checkout
 from carlib.report.card import CARD, model_card
-from carlib.report.figures import FIGURES, KNOWS_NOTHING, figures
+from carlib.report.facts import facts
+from carlib.report.figures import FIGURES, figures
+from carlib.report.intervals import with_outputs
+from carlib.report.missing import missing
+from carlib.report.rows import rows_of
 from carlib.report.tables import Table
 
 ROUNDING = 2  # of 255: how far pixels of the same picture may lie apart
-STUDIED = ("unknown", "imbalance", "leak")  # questions that the report answers
-THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
+NONE = "–"  # what no record holds
+COLUMNS = {  # of README's table
+    "recipe": "recipe", "note": "what it is", "photo": "photo, side trained/scored",
+    "photos": "training photos", "epochs": "epochs", "seeds": "seeds",
+    "one view": "accuracy, one view (95 %)", "mirror": "with its mirror image (gain)",
+    "epoch": "val at last / best epoch", "top5": "top-5", "macro_f1": "macro F1",
+    "training": "training of one seed",
+}  # fmt: skip
 
 
 def build_report(root: Path | None = None) -> list[Path]:
@@ -61,7 +49,7 @@ def build_report(root: Path | None = None) -> list[Path]:
     "not run" where it would stand. Raises `RunError` when the records cannot be compared.
     """
     root = _repository(root)
-    records = comparable(load_records(root / "data" / "results"))
+    records = _records(root)
     folder = root / "figures"
     folder.mkdir(exist_ok=True)
     for name, content in figures(records):
@@ -83,7 +71,7 @@ def build_report(root: Path | None = None) -> list[Path]:
 def check_report(root: Path | None = None) -> list[str]:
     """Where figures, report.pdf or README differ from what the records say; empty if nowhere."""
     root = _repository(root)
-    records = comparable(load_records(root / "data" / "results"))
+    records = _records(root)
     stale = []
     for name, content in figures(records):
         path = root / "figures" / name
@@ -97,6 +85,12 @@ def check_report(root: Path | None = None) -> list[str]:
     for ours, theirs in _changed(card, model_card(root, records) or ""):
         stale.append(f"{CARD}: says {ours!r}, the records say {theirs!r}")
     return stale
+
+
+def _records(root: Path) -> list[Record]:
+    """The committed records, with what they keep of what networks said."""
+    folder = root / "data" / "results"
+    return comparable(with_outputs(load_records(folder), folder))
 
 
 def _repository(root: Path | None) -> Path:
@@ -130,99 +124,56 @@ def typeset(root: Path, records: Sequence[Record]) -> bytes:
         raise RunError(f"report/report.typ cannot be set: {error}") from error
 
 
-def facts(root: Path, records: Sequence[Record]) -> dict:
-    """What Typst cannot find out: which records and figures there are, what the recipes say."""
-    tops = {"best": best(records, "random"), "top": best(records, "pretrained")}
-    named = {*NAMES, *(shown_name(record) for record in tops.values() if record)}
-    single = {
-        "audit": the_one(records, "audit", dataset=STANFORD),
-        "rate": the_one(records, "benchmark", "showroom_rate"),
-        "startup": the_one(records, "benchmark", "startup"),
-        "books": the_one(records, "benchmark", "notebooks"),
-        **{study: the_one(records, "study", study, STANFORD) for study in STUDIED},
-    }
-    return {
-        "data": STANFORD,
-        "records": [record.name for record in records],
-        "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
-        "budget": BUDGET,
-        "full": FULL,
-        "transfer": TRANSFER,
-        "earlier": EARLIER,
-        "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
-        **{key: record.name if record else None for key, record in (tops | single).items()},
-        "shown": {record.name: shown_name(record) for record in records if record.recipe},
-        "short": {name: recipe.name for name, recipe in SHORT.items()},
-        "rows": {name: scored for name in sorted(named) if (scored := row(records, name))},
-        "final": final_rows(records),
-        "knows_nothing": KNOWS_NOTHING,
-        "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
-        "verification": verification_rows(records),
-        "commands": {name: command(name) for name in NAMES},
-        "recipes": {
-            name: asdict(PLANNED[name]) | {"parameters": parameters(PLANNED[name])}
-            for name in NAMES
-        },
-    }
-
-
-def command(name: str) -> str:
-    """The one command that makes the record of a row."""
-    for whole, short in SHORT.items():
-        if name == short.name:
-            return f"carlib train {whole} --quick --data PATH"
-    return f"carlib train {name} --data PATH" + (" --seeds 3" if name in THREE_SEEDS else "")
-
-
-def parameters(recipe: Recipe, num_classes: int = 196) -> int:
-    """Trainable parameters of a recipe's network; no memory is taken to count them."""
-    return _count(
-        Recipe(model=recipe.model, head=recipe.head, grayscale=recipe.grayscale), num_classes
-    )
-
-
-@functools.cache
-def _count(recipe: Recipe, num_classes: int) -> int:
-    with torch.device("meta"):
-        return count_parameters(make_network(recipe, num_classes))
-
-
 # --- README -------------------------------------------------------------------------------------
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """The README's table in Markdown: a row per recipe, seeds averaged; then what was not run.
+    """The README's table in Markdown: a row per recipe, seeds averaged; then how many are missing.
 
-    The interval is that of the first seed: 95 %, by bootstrap over the photos of val.
+    Intervals are those of the means: 95 %, by bootstrap over seeds and the photos of val.
     """
-    scored = {name: row(records, name) for name in NAMES}
-    rows = [_shown(name, line) for name, line in scored.items() if line]
-    text = Table(rows, {"recipe": "recipe", "note": "what it is",
-                        "accuracy": "val accuracy (95 % interval)", "top5": "top-5",
-                        "macro_f1": "macro F1", "training": "training"}).markdown()  # fmt: skip
-    missing = [name for name, line in scored.items() if not line]
-    if not missing:
+    rows = [_shown(line) for line in rows_of(records).values()]
+    text = Table(rows, COLUMNS).markdown()
+    lacking = len(missing(records))
+    if not lacking:
         return text
-    commands = [_named(name) | {"command": f"`{command(name)}`"} for name in missing]
-    title = f"Not run yet: {len(missing)} recipes and their commands"
-    columns = {"recipe": "recipe", "note": "what it is", "command": "command"}
-    folded = f"<details><summary>{title}</summary>\n\n{Table(commands, columns).markdown()}"
-    return f"{text}\n\n{folded}\n\n</details>"
+    recipes = f"{lacking} recipes have" if lacking > 1 else "One recipe has"
+    return (
+        f"{text}\n\n{recipes} no record yet; `carlib recipes --missing` lists the commands that "
+        f"make them, with what each costs."
+    )
 
 
-def _named(name: str) -> dict[str, object]:
-    return {"recipe": f"`{name}`", "note": PLANNED[name].note}
-
-
-def _shown(name: str, scored: Mapping[str, Any]) -> dict[str, object]:
-    low, high = scored["interval"]
-    seeds = f", {scored['seeds']} seeds" if scored["seeds"] > 1 else ""
-    return _named(name) | {
-        "accuracy": f"{scored['accuracy']:.3f} ({low:.3f}–{high:.3f})",
+def _shown(scored: Mapping[str, Any]) -> dict[str, object]:
+    """A row of val scores as README shows it."""
+    seen, last = scored["one_view"], scored["last_epoch"]
+    mirrored = scored["with_mirror"]
+    return {
+        "recipe": f"`{scored['recipe']}`",
+        "note": RECIPES[scored["name"]].note,
+        "photo": f"{scored['crop']}, {scored['pixels']} px",
+        "photos": scored["train_photos"] or NONE,
+        "epochs": scored["epochs"],
+        "seeds": scored["seeds"],
+        "one view": NONE if seen is None else f"{seen:.3f}{_between(scored)}",
+        "mirror": NONE if mirrored is None else f"{mirrored:.3f}{_gain(scored)}",
+        "epoch": NONE if last is None else f"{last:.3f} / {scored['best_epoch']:.3f}",
         "top5": scored["top5"],
         "macro_f1": scored["macro_f1"],
-        "training": f"{scored['seconds'] / 60:.0f} min, {scored['hardware']}{seeds}",
+        "training": f"{scored['seconds'] / 60:.0f} min, {scored['hardware']}",
     }
+
+
+def _gain(scored: Mapping[str, Any]) -> str:
+    """What the mirror image adds; the interval of what no single view was scored of."""
+    if scored["one_view"] is None:
+        return _between(scored)
+    return f" ({scored['mirror_gain']:+.3f})" if "mirror_gain" in scored else ""
+
+
+def _between(scored: Mapping[str, Any]) -> str:
+    ends = scored["interval"]
+    return f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else f" ({NONE})"
 
 
 def fill(text: str, name: str, content: str) -> str:

@@ -46,11 +46,24 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
         pairs=use["decision"]["pairs"],
         threshold=use["decision"]["threshold"],
         unknown=_unknown(study),
+        views=_views(record.scoring.get("views", ["plain"])),
+        chosen=_chosen(record),
         costs=_costs(records, record.checkpoint["hash"]),
         train_photos=record.extra["train_photos"],
         per_class=record.extra["train_photos"] / record.data["classes"],
         **{key: use[key] for key in ("temperature", "known_from", "trained_as")},
     )
+
+
+def _views(views: Sequence[str]) -> str:
+    if list(views) == ["plain"]:
+        return "One view of each, as `carlib predict` looks."
+    return "Each was looked at plain and mirrored, while `carlib predict` looks once."
+
+
+def _chosen(record: Record) -> str:
+    by_val = record.recipe.get("chosen_on") == "val"
+    return "The epoch and the thresholds were" if by_val else "The thresholds were"
 
 
 def _scores(metrics: dict) -> list[str]:

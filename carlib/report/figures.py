@@ -21,21 +21,12 @@ from PIL import Image
 from carlib.data.drawn import YEARS, changed_mask, redraw
 from carlib.data.framing import Framing
 from carlib.experiment.record import Record, judged_by, the_one
-from carlib.experiment.tables import (
-    NAMES,
-    STANFORD,
-    TRANSFER,
-    best,
-    evaluations,
-    retrieval_rows,
-    row,
-    shown_name,
-    verification_rows,
-)
+from carlib.experiment.tables import STANFORD, TRANSFER, best, short_name
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 from carlib.plots.pictures import overlay
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.report.rows import groups, retrieval_rows, rows_of, verification_rows
 from carlib.showroom import CARS, PAINTS, draw_photo
 
 COLUMN = 3.35  # inches
@@ -122,9 +113,8 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     another machine than the first's are left out.
     """
     top = best(records, "random")
-    names = ([shown_name(top)] if top else []) + list(TRANSFER)
-    runs = [evaluations(records, name)[:1] for name in names]
-    runs = [first[0] for first in runs if first and first[0].history]
+    ours = [seeds[0] for seeds in groups(records).values() if seeds[0].recipe["name"] in TRANSFER]
+    runs = [first for first in ([top] if top else []) + ours if first.history]
     if not runs:
         return None
     runs = [record for record in runs if record.hardware == runs[0].hardware]
@@ -138,7 +128,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
             for seconds, row in zip(spent, record.history, strict=True)
             if score in row
         ]
-        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=shown_name(record))
+        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=short_name(record))
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
     ax.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=2)
@@ -148,7 +138,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
 def dots(
     rows: Sequence[Mapping], name: str, scores: Mapping[str, str], label: str
 ) -> Figure | None:
-    """A line per row: its scores as marks, the 95 % interval of the first of them as a bar.
+    """A line per row: its scores as marks, and the 95 % interval of the first as a bar.
 
     `name` is the key of what stands before a line, `scores` are keys and what the legend says.
     """
@@ -156,7 +146,8 @@ def dots(
         return None
     figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.16 * len(rows)))
     for height, line in enumerate(reversed(rows)):
-        ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
+        if line["interval"]:
+            ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
         for score, color, mark in zip(scores, COLORS, "osD", strict=False):
             fill = color if color == BLUE else "white"
             legend = None if height else scores[score]
@@ -177,9 +168,9 @@ def unseen_figure(records: Sequence[Record]) -> Figure | None:
 
 @printed
 def pairs_figure(records: Sequence[Record]) -> Figure | None:
-    """AUC on hard pairs with its interval, and on medium and easy ones, by recipe."""
-    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "easy"}
-    return dots(verification_rows(records), "recipe", scores, "AUC")
+    """AUC on hard pairs with its interval, on medium ones and those of other makes, by recipe."""
+    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "other makes"}
+    return dots(verification_rows(records), "short", scores, "AUC")
 
 
 @printed
@@ -208,9 +199,9 @@ def imbalance_figure(records: Sequence[Record]) -> Figure | None:
 @printed
 def scores_figure(records: Sequence[Record]) -> Figure | None:
     """Accuracy on classes, with its interval, and on makes, a line per recipe."""
-    rows = [scored for name in NAMES if (scored := row(records, name))]
+    rows = list(rows_of(records).values())
     scores = {"accuracy": "the class is right", "make_accuracy": "the make is right"}
-    return dots(rows, "recipe", scores, "val accuracy")
+    return dots(rows, "short", scores, "val accuracy")
 
 
 @printed
@@ -227,7 +218,7 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
             for place, line in enumerate(record.extra["rows"]):
                 height = len(kinds) - place + 0.22 * ((len(maps) - 1) / 2 - number)
                 ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
-                name = shown_name(record) if not place else None
+                name = short_name(record) if not place else None
                 ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
         ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))

@@ -14,16 +14,8 @@ import pandas as pd
 
 from carlib.errors import CarlibError, shown
 from carlib.experiment.record import Record
-from carlib.experiment.tables import (
-    STANFORD,
-    comparable,
-    evaluations,
-    map_rows,
-    retrieval_rows,
-    row,
-    shown_name,
-    verification_rows,
-)
+from carlib.experiment.tables import STANFORD, comparable, evaluations, named, shown_name
+from carlib.report.rows import map_rows, retrieval_rows, rows_of, verification_rows
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -119,19 +111,22 @@ def answer(question: str, records: Sequence[Record], *names: str) -> Table:
 
 
 def _of_recipe(rows: Rows, name: str) -> Rows:
-    return [line for line in rows if line.get("recipe") == name] or [
-        {"recipe": name, "accuracy": NOT_RUN}
-    ]
+    """The rows of a recipe: as it is now, else as it was when it was run."""
+    return (
+        [line for line in rows if line.get("recipe") == name]
+        or [line for line in rows if line.get("name") == name and not line["points"]]
+        or [{"recipe": name, "accuracy": NOT_RUN}]
+    )
 
 
 def _scored(weights: str | None) -> Callable[[Sequence[Record]], Rows]:
     """Val accuracy of recipes that began with "random" or "pretrained" weights, or with any."""
 
     def rows(records: Sequence[Record]) -> Rows:
-        labels = dict.fromkeys(map(shown_name, evaluations(comparable(records), weights=weights)))
+        scored = rows_of(evaluations(comparable(named(records)), weights=weights))
         return [
             line | {"training": f"{line['seconds'] / 60:.0f} min", "on": line["hardware"]}
-            for line in (row(records, label) for label in labels)
+            for line in scored.values()
         ]
 
     return rows

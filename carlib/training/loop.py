@@ -241,6 +241,7 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
         "kept_epoch": kept_epoch,
         "kept": {k: v for k, v in kept.items() if k.startswith(("val_", "dev_"))},
         "seconds": state.seconds,
+        "train_photos": len(parts.train),
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
         "precision": state.precision | {"choice": parts.precision},

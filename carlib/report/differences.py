@@ -1,0 +1,104 @@
+"""Every comparison that the report's sentences make, each a paired difference with an interval.
+
+A gain is against the strongest baseline of the table, not against the weakest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from carlib.experiment.checkpoint import UNTRAINED
+from carlib.experiment.record import Record
+from carlib.experiment.tables import STANFORD, best, evaluations, shown_name
+from carlib.report.intervals import difference
+from carlib.report.rows import compared, groups
+
+Difference = dict[str, object]
+Seeds = list[Record]
+
+
+def differences(records: Sequence[Record]) -> dict[str, object]:
+    """By what a sentence is about: a `difference` each, None where a row is missing, or several."""
+    named = groups(records)
+    tops = {key: _of_best(named, best(records, key)) for key in ("random", "pretrained")}
+    frozen = next((s for s in named.values() if s[0].recipe["name"] == "lite0_frozen"), [])
+    earlier = [s for s in named.values() if s[0].recipe["name"].startswith(("s2_", "s3_", "s4_"))]
+    unseen, pairs = compared(records, "retrieval", "unseen"), compared(records, "verification")
+    return {
+        "pretraining": difference(tops["pretrained"], tops["random"], "accuracy"),
+        "frozen": difference(frozen, tops["random"], "accuracy"),
+        "learning": difference(tops["pretrained"], frozen, "accuracy"),
+        "earlier": difference(tops["pretrained"], strongest(earlier, "accuracy"), "accuracy"),
+        "votes": votes(records),
+        "unseen": against_baselines(unseen, "recall_at_1"),
+        "naming": naming(unseen, "recall_at_1"),
+        "layers": layers(unseen, "recall_at_1"),
+        "pairs": against_baselines(pairs, "hard_auc"),
+        "siamese": siamese(pairs, "hard_auc"),
+    }
+
+
+def strongest(rows: Sequence[Seeds], score: str) -> Seeds:
+    """The row with the highest mean over its seeds; empty where there is none."""
+    return max(rows, key=lambda seeds: np.mean([r.metrics[score] for r in seeds]), default=[])
+
+
+def against_baselines(labels: Mapping[str, Seeds], score: str) -> Difference | None:
+    """The best network that learned cars against the best that learned none."""
+    learned = [seeds for seeds in labels.values() if not _is_untrained(seeds)]
+    untrained = [seeds for seeds in labels.values() if _is_untrained(seeds)]
+    return difference(strongest(learned, score), strongest(untrained, score), score)
+
+
+def naming(labels: Mapping[str, Seeds], score: str) -> Difference | None:
+    """The best network that learned to name against the best that learned to compare."""
+    learned = [seeds for seeds in labels.values() if not _is_untrained(seeds)]
+    names = [seeds for seeds in learned if not seeds[0].recipe["embedding"]]
+    compares = [seeds for seeds in learned if seeds[0].recipe["embedding"]]
+    return difference(strongest(names, score), strongest(compares, score), score)
+
+
+def layers(labels: Mapping[str, Seeds], score: str) -> list[Difference]:
+    """Of every network that learned to compare: what lies below its last layer against its
+    embedding.
+    """
+    found = []
+    for seeds in labels.values():
+        if seeds[0].scoring.get("points") == "features":
+            above = next(
+                (s for s in labels.values()
+                 if s[0].method == seeds[0].method and not s[0].scoring.get("points")), [],
+            )  # fmt: skip
+            found.append(difference(seeds, above, score))
+    return [one for one in found if one]
+
+
+def siamese(labels: Mapping[str, Seeds], score: str) -> Difference | None:
+    """The best network against the best that S0's method, contrastive loss on pairs, has made."""
+    theirs = [s for s in labels.values() if s[0].recipe["name"].startswith("siamese_")]
+    others = [s for s in labels.values() if not s[0].recipe["name"].startswith("siamese_")]
+    return difference(strongest(others, score), strongest(theirs, score), score)
+
+
+def votes(records: Sequence[Record]) -> list[Difference]:
+    """Neighbors that vote against the network's own layer, for every record of votes."""
+    found = []
+    for vote in records:
+        if vote.kind == "knn" and vote.data.get("dataset") == STANFORD:
+            own = [
+                r for r in evaluations(records) if r.checkpoint["hash"] == vote.checkpoint["hash"]
+            ]
+            told = difference([vote], own, "accuracy")
+            if told:
+                found.append(told | {"one": f"the neighbors of {shown_name(vote)}"})
+    return found
+
+
+def _of_best(named: Mapping[str, Seeds], record: Record | None) -> Seeds:
+    return next((seeds for seeds in named.values() if record in seeds), []) if record else []
+
+
+def _is_untrained(seeds: Seeds) -> bool:
+    return (seeds[0].checkpoint or {}).get("kept") == UNTRAINED

@@ -1,0 +1,81 @@
+"""What the report's Typst text is told: which records and rows there are, and what they come to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from carlib.data.audit import MAX_RATIO, MIN_SIDE
+from carlib.experiment.network import make_network
+from carlib.experiment.recipe import Recipe
+from carlib.experiment.record import Record, the_one
+from carlib.experiment.registry import RECIPES
+from carlib.experiment.tables import (
+    EARLIER,
+    SCRATCH,
+    STANFORD,
+    TRANSFER,
+    best,
+    shown_name,
+)
+from carlib.models.networks import count_parameters
+from carlib.report.differences import differences
+from carlib.report.figures import FIGURES, KNOWS_NOTHING
+from carlib.report.missing import command, missing
+from carlib.report.rows import final_rows, retrieval_rows, rows_of, tried_rows, verification_rows
+
+STUDIED = ("unknown", "imbalance", "leak")  # questions that the report answers
+
+
+def facts(root: Path, records: Sequence[Record]) -> dict:
+    """What Typst cannot find out: which records and figures there are, what the recipes say."""
+    tops = {"best": best(records, "random"), "top": best(records, "pretrained")}
+    single = {
+        "audit": the_one(records, "audit", dataset=STANFORD),
+        "rate": the_one(records, "benchmark", "showroom_rate"),
+        "startup": the_one(records, "benchmark", "startup"),
+        "books": the_one(records, "benchmark", "notebooks"),
+        **{study: the_one(records, "study", study, STANFORD) for study in STUDIED},
+    }
+    rows = rows_of(records)
+    told = dict.fromkeys((*SCRATCH, *TRANSFER, *(line["name"] for line in rows.values())))
+    return {
+        "data": STANFORD,
+        "records": [record.name for record in records],
+        "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
+        "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
+        **{key: record.name if record else None for key, record in (tops | single).items()},
+        "shown": {record.name: shown_name(record) for record in records if record.recipe},
+        "rows": rows,
+        **{key: [label for label, line in rows.items() if line["name"] in names]
+           for key, names in (("scratch", SCRATCH), ("transfer", TRANSFER), ("earlier", EARLIER))},
+        "final": final_rows(records),
+        "knows_nothing": KNOWS_NOTHING,
+        "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
+        "verification": verification_rows(records),
+        "differences": differences(records),
+        "tried": tried_rows(records),
+        "missing": len(missing(records)),
+        "commands": {name: command(name) for name in RECIPES},
+        "recipes": {
+            name: asdict(RECIPES[name]) | {"parameters": parameters(RECIPES[name])}
+            for name in told
+        },
+    }  # fmt: skip
+
+
+def parameters(recipe: Recipe, num_classes: int = 196) -> int:
+    """Trainable parameters of a recipe's network; no memory is taken to count them."""
+    return _count(
+        Recipe(model=recipe.model, head=recipe.head, grayscale=recipe.grayscale), num_classes
+    )
+
+
+@functools.cache
+def _count(recipe: Recipe, num_classes: int) -> int:
+    with torch.device("meta"):
+        return count_parameters(make_network(recipe, num_classes))

@@ -1,0 +1,145 @@
+"""Rows of tables: whose interval stands there, which records hold a place, and what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import fake_record, fake_retrieval
+from typer.testing import CliRunner
+
+from carlib.cli import app
+from carlib.errors import RunError
+from carlib.experiment.outputs import Outputs
+from carlib.experiment.record import Record
+from carlib.experiment.registry import RECIPES, quick
+from carlib.paths import outputs_of, results_root
+from carlib.report.differences import differences
+from carlib.report.intervals import difference, with_outputs
+from carlib.report.missing import missing, orders
+from carlib.report.rows import retrieval_rows, rows_of
+
+
+def kept(name: str, seed: int, right: list[int], of: int = 60) -> Record:
+    """An evaluation that keeps logits, right about the photos at these places."""
+    labels = np.arange(of) % 2
+    answers = np.where(np.isin(np.arange(of), right), labels, 1 - labels)
+    table = pd.DataFrame({"stem": [f"{n:03}" for n in range(of)], "label": labels})
+    for column in ("class_name", "make", "model", "year", "body"):
+        table[column] = pd.NA
+    data = Outputs({"logits": np.eye(2, dtype=np.float16)[answers]}, table).to_bytes()
+    return replace(fake_record(name, seed, len(right) / of), outputs_file=data, outputs="")
+
+
+def changed(record: Record, **fields: object) -> Record:
+    recipe = record.recipe | fields
+    return replace(record, recipe=recipe, recipe_hash="", method="", name="")
+
+
+def test_several_seeds_have_the_interval_of_their_mean() -> None:
+    few, many = list(range(30)), list(range(36))
+    one, other = kept("cnn3", 0, few), kept("cnn3", 1, many)
+    line = rows_of([one, other])["cnn3"]
+    low, high = line["interval"]
+    assert line["resampled"] == "photos" and line["accuracy"] == pytest.approx(0.55)
+    assert low < 0.5 < 0.6 < high and line["interval"] != one.metrics["accuracy_interval"]
+    assert rows_of([one])["cnn3"]["interval"] == one.metrics["accuracy_interval"]
+    bare = [replace(record, outputs="", outputs_file=b"") for record in (one, other)]
+    assert rows_of(bare)["cnn3"]["resampled"] == "classes"
+    bare = [replace(record, per_class=None) for record in bare]
+    assert rows_of(bare)["cnn3"]["interval"] is None  # never that of seed 0
+
+
+def test_compared_photos_have_an_interval_where_classes_tell() -> None:
+    seeds = [fake_retrieval(seed=seed, value=value) for seed, value in ((0, 0.5), (1, 0.7))]
+    assert retrieval_rows(seeds, "unseen")[0]["interval"] is None
+    told = [
+        replace(s, per_class=[{"class": c, "photos": 5, "recall_at_1": value + shift}
+                              for c, shift in (("a", 0.1), ("b", -0.1), ("c", 0.0))])
+        for s, value in zip(seeds, (0.5, 0.7), strict=True)
+    ]  # fmt: skip
+    line = retrieval_rows(told, "unseen")[0]
+    low, high = line["interval"]
+    assert line["resampled"] == "classes" and low < 0.5 < 0.7 < high
+
+
+def test_a_difference_needs_the_same_photos_and_views() -> None:
+    ours, theirs = kept("cnn4", 0, list(range(50))), kept("cnn3", 0, list(range(40)))
+    told = difference([ours], [theirs], "accuracy")
+    assert (told["one"], told["other"], told["unit"]) == ("cnn4", "cnn3", "photos")
+    assert told["difference"] == pytest.approx(1 / 6) and told["interval"][0] > 0
+    assert difference([ours], [], "accuracy") is None
+    mirrored = replace(ours, scoring={"views": ["plain", "mirror"]})
+    told = difference([mirrored], [theirs], "accuracy")
+    assert told["interval"] is None and "different views" in told["why"]
+    others = kept("cnn3", 0, list(range(40)), of=61)
+    told = difference([ours], [others], "accuracy")
+    assert told["unit"] == "classes"  # the photos are others, the classes the same
+    silent = replace(others, per_class=None)
+    assert "no scores by photo" in difference([ours], [silent], "accuracy")["why"]
+
+
+def test_gains_are_against_the_strongest_baseline() -> None:
+    untrained = {"kept": "untrained", "hash": "0"}
+    weak = replace(fake_retrieval("lite0_frozen", value=0.5), checkpoint=untrained)
+    strong = replace(fake_retrieval("lite0_frozen", value=0.6, points="whitened"),
+                     checkpoint=untrained)  # fmt: skip
+    ours = fake_retrieval("lite0_cpu", value=0.7)
+    told = differences([weak, strong, ours])["unseen"]
+    assert told["other"] == "lite0_frozen_untrained_whitened"
+    assert told["difference"] == pytest.approx(0.1)
+
+
+def test_a_changed_recipe_holds_its_place_until_it_is_run_again() -> None:
+    old = changed(fake_record("lite0_cpu"), chosen_on="val", flip_eval=True, epochs=13)
+    label = "lite0_cpu (chosen_on=val, flip_eval=True, epochs=13)"
+    assert list(rows_of([old])) == [label] and rows_of([old])[label]["name"] == "lite0_cpu"
+    assert "lite0_cpu" in missing([old])[:1]
+    new = fake_record("lite0_cpu")
+    assert list(rows_of([old, new])) == ["lite0_cpu"] and "lite0_cpu" not in missing([old, new])
+
+
+def test_a_cut_budget_and_a_variant_have_no_row() -> None:
+    short, variant = quick(RECIPES["s1"]), RECIPES["s1"].variant(epochs=3)
+    records = [changed(fake_record("s1"), **asdict(recipe)) for recipe in (short, variant)]
+    assert rows_of(records) == {} and "s1" in missing(records)
+
+
+def test_one_view_and_the_mirror_image_have_columns_of_their_own() -> None:
+    plain = replace(fake_record(), scoring={"views": ["plain"], "size": 96})
+    gained = plain.metrics | {"accuracy_with_mirror": 0.2, "mirror_gain": 0.077}
+    line = rows_of([replace(plain, metrics=gained)])["cnn3"]
+    assert (line["one_view"], line["with_mirror"], line["mirror_gain"]) == (0.123, 0.2, 0.077)
+    old = replace(plain, scoring={"views": ["plain", "mirror"], "size": 96})
+    line = rows_of([old])["cnn3"]
+    assert (line["one_view"], line["with_mirror"]) == (None, 0.123)
+    assert (line["crop"], line["pixels"], line["last_epoch"]) == ("box", "96/96", 0.25)
+
+
+def test_outputs_come_with_their_records(tmp_path) -> None:
+    folder = tmp_path / "results"
+    record = kept("cnn3", 0, [1, 2])
+    record.write(folder)
+    bare = replace(record, outputs_file=b"", outputs=record.outputs)
+    assert with_outputs([bare], folder)[0].outputs_file == record.outputs_file
+    (outputs_of(folder) / f"{record.outputs}.safetensors").unlink()
+    with pytest.raises(RunError, match=record.outputs):
+        with_outputs([bare], folder)
+
+
+def test_missing_recipes_are_listed_with_their_costs(monkeypatch) -> None:
+    """What older records stand for comes first, then what costs least; CPUs as measured."""
+    few = {name: RECIPES[name] for name in ("cnn4", "cnn3", "lite0_triplet")}
+    monkeypatch.setattr("carlib.report.missing.RECIPES", few)
+    old = changed(fake_record("cnn4"), chosen_on="val")
+    lines = orders([old])
+    assert lines[1::2] == ["carlib train cnn4 --data PATH",
+                           "carlib train lite0_triplet --data PATH --classes 98",
+                           "carlib train cnn3 --data PATH"]  # fmt: skip
+    assert all(line.startswith("# ") and "TFLOP" in line for line in lines[::2])
+    assert lines[0].endswith("2 CPU cores 0.2")  # 754 s, and 7,330 photographs
+    fake_record("cnn3").write(results_root())
+    shown = CliRunner().invoke(app, ["recipes", "--missing"])
+    assert shown.exit_code == 0 and "carlib train cnn3 " not in shown.output
