@@ -57,6 +57,7 @@ def open_showroom(
     seed: int = 0,
     long_tail: float = 1.0,
     only: Sequence[int] = (),
+    more_val: int = 0,
     task: str = "",
 ) -> Catalog:
     """The drawn cars as a catalog; draws them first if the cache does not hold them.
@@ -64,9 +65,10 @@ def open_showroom(
     Of each class the first 70 % of the photos are split "train", then 15 % "val" and the rest
     "test". `size` is the longer side of a photo, in pixels; photos are 1:1 to 3:2. With
     `long_tail` = f > 1 the classes' numbers of training photos fall exponentially from n to n / f;
-    val and test stay balanced. `only` draws some classes, by their labels, which then count from
-    0 in the order given; `task` "years" is short for the parameters of YEARS. Raises DataError for
-    parameters that make no data set.
+    val and test stay balanced. `more_val` photos per class join val and change nothing else: the
+    more there are, the smaller a difference can be told. `only` draws some classes, by their
+    labels, which then count from 0 in the order given; `task` "years" is short for the parameters
+    of YEARS. Raises DataError for parameters that make no data set.
     """
     if task:
         if task != "years":
@@ -78,18 +80,20 @@ def open_showroom(
         "seed": seed,
         "long_tail": long_tail,
     }
-    _check(**params)
+    _check(**params, more_val=more_val)
     if unknown := set(only) - set(range(len(CARS))):
         raise DataError(f"the showroom has cars 0 to {len(CARS) - 1}, not {min(unknown)}")
     if only:
         params["only"] = sorted(only)
+    if more_val:
+        params["more_val"] = more_val
     told = json.dumps(params | {"renderer": _renderer()}, sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     folder = cache_root() / f"showroom-{SHOWROOM_VERSION}-{digest}"
     made(folder.parent)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _is_complete(folder):
-            plan = photo_plan(photos_per_class, seed, long_tail)
+            plan = photo_plan(photos_per_class, seed, long_tail, more_val)
             _build(folder, [photo for photo in plan if not only or photo[0] in only], size, seed)
     catalog = replace(catalog_csv.read(folder), extras=EXTRAS)
     return catalog.select_classes(only) if only else catalog
@@ -135,7 +139,9 @@ def redraw(
     raise DataError(f"{path}: not a photo of this showroom; give the arguments it was opened with")
 
 
-def photo_plan(photos_per_class: int, seed: int, long_tail: float) -> list[tuple[int, int, str]]:
+def photo_plan(
+    photos_per_class: int, seed: int, long_tail: float, more_val: int = 0
+) -> list[tuple[int, int, str]]:
     """(class index, photo index, split) of every photo of the data set."""
     train = max(1, round(photos_per_class * TRAIN_SHARE))
     val = max(1, round(photos_per_class * VAL_SHARE))
@@ -149,6 +155,8 @@ def photo_plan(photos_per_class: int, seed: int, long_tail: float) -> list[tuple
                     plan.append((label, index, "train"))
             else:
                 plan.append((label, index, "val" if index < train + val else "test"))
+        added = range(photos_per_class, photos_per_class + more_val)
+        plan += [(label, index, "val") for index in added]
     return plan
 
 
@@ -158,13 +166,15 @@ def photo_name(label: int, index: int, seed: int) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:14]
 
 
-def _check(photos_per_class: int, size: int, seed: int, long_tail: float) -> None:
+def _check(photos_per_class: int, size: int, seed: int, long_tail: float, more_val: int) -> None:
     if photos_per_class < 3:
         raise DataError(f"photos_per_class is {photos_per_class}; three splits need 3 at least.")
     if not 32 <= size <= 1024:
         raise DataError(f"size is {size}; the showroom draws photos of 32 to 1024 pixels.")
     if seed < 0:
         raise DataError(f"seed is {seed}; give a number from 0 up.")
+    if more_val < 0:
+        raise DataError(f"more_val is {more_val}; give a number from 0 up.")
     if long_tail < 1:
         raise DataError(f"long_tail is {long_tail}; it is largest / smallest class, so 1 or more.")
 
