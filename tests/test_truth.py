@@ -1,0 +1,146 @@
+"""Heat maps against a known truth: measures on pairs made by hand, and on drawn cars."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from carlib.errors import RunError
+from carlib.explain import truth
+from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
+
+SIDE = 32
+
+
+class ColorNetwork(nn.Module):
+    """Class 0 is red, class 1 blue; answers by how much of each there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colors = nn.Conv2d(3, 2, 1)
+        with torch.no_grad():
+            self.colors.weight.copy_(torch.tensor([[1.0, -1, -1], [-1, -1, 1]])[..., None, None])
+            self.colors.bias.zero_()
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        return self.colors(photos).relu().mean((2, 3)) * 100
+
+
+def pair() -> tuple[torch.Tensor, np.ndarray]:
+    """A photo with a red square and one with a blue in its place; and where that is."""
+    photos = torch.full((2, 3, SIDE, SIDE), 0.4)
+    photos[0, 0, 4:12, 20:28], photos[1, 2, 4:12, 20:28] = 1.0, 1.0
+    mask = np.zeros((1, SIDE, SIDE), bool)
+    mask[:, 4:12, 20:28] = True
+    return photos, mask
+
+
+@pytest.mark.parametrize("method", PIXEL_METHODS)
+def test_maps_of_pixels_follow_what_decides(method: str) -> None:
+    photos, mask = pair()
+    maps = pixel_maps(ColorNetwork(), photos, np.array([[0, 1], [0, 1]]), method)
+    assert maps.shape == (2, 2, SIDE, SIDE) and maps.min() >= 0 and maps.max() <= 1
+    shares = truth.cause_shares(maps[None], mask)
+    assert shares[0, 0, 0] > 0.7 and shares[0, 1, 1] > 0.7 and shares[0, 0, 1] < 0.1
+    assert truth.contrastivity(shares) == truth.movement(shares) == 1
+    assert truth.correctness(shares, mask) > 10
+
+
+def test_a_map_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(RunError, match="unknown method 'Magic'; known: Gradient, "):
+        pixel_maps(ColorNetwork(), pair()[0], np.zeros((2, 1)), "Magic")
+
+
+def test_a_map_that_does_not_care_for_the_class_is_half_contrastive() -> None:
+    maps = np.random.default_rng(0).random((20, 2, 1, SIDE, SIDE)).repeat(2, 2)
+    masks = np.repeat(pair()[1], 20, 0)
+    shares = truth.cause_shares(maps, masks)
+    assert set(truth.contrastivity(shares)) == set(truth.movement(shares)) == {0.5}
+    assert abs(truth.correctness(shares, masks).mean() - 1) < 0.1
+
+
+def test_a_map_that_speaks_for_the_wrong_class_is_not_contrastive() -> None:
+    shares = np.array([[[0.1, 0.6], [0.6, 0.1]], [[0.6, 0.1], [0.6, 0.1]]])
+    np.testing.assert_array_equal(truth.contrastivity(shares), [0, 0.5])
+    np.testing.assert_array_equal(truth.movement(shares), [0, 0.5])
+
+
+def parts() -> np.ndarray:
+    """Four parts, the last of which is not to be seen: a photo's quarters."""
+    masks = np.zeros((1, 4, SIDE, SIDE), bool)
+    masks[0, 0, :16, :16] = masks[0, 1, :16, 16:] = masks[0, 2, 16:, :16] = True
+    return masks
+
+
+def test_single_deletion_is_the_rank_correlation_of_what_is_marked_with_what_counts() -> None:
+    maps = np.zeros((1, SIDE, SIDE))
+    maps[0, :16, :16], maps[0, :16, 16:], maps[0, 16:, 16:] = 3, 2, 5
+    shares = truth.part_shares(maps, parts())
+    np.testing.assert_allclose(shares[0], [0.3, 0.2, 0, np.nan])
+    drops = np.array([[2.0, 1.0, -1.0, 99.0]])
+    np.testing.assert_allclose(truth.single_deletion(shares, drops), 1)
+    np.testing.assert_allclose(truth.single_deletion(shares, -drops), -1)
+    flat = np.where(np.isnan(shares), np.nan, 0.1)
+    assert truth.single_deletion(flat, drops) == 0
+    assert np.isnan(truth.single_deletion(shares, 0 * drops)).all()
+    assert np.isnan(truth.single_deletion(np.where(shares > 0.2, shares, np.nan), drops)).all()
+
+
+def needs_first(photo: int, removed: frozenset[int]) -> int:
+    """The answer of a network that needs part 0 and cares for no other."""
+    return int(0 in removed)
+
+
+def test_the_checks_ask_what_is_left_and_what_is_taken() -> None:
+    shares = np.array([[0.3, 0.2, 0.0, np.nan], [0.0, 0.2, 0.3, np.nan]])
+    preserved, deleted = truth.part_checks(shares, 0.1, needs_first)
+    np.testing.assert_array_equal(preserved, [1, 0])
+    np.testing.assert_array_equal(deleted, [1, 0])
+    nothing, all_stays = truth.part_checks(shares, 0.9, needs_first)
+    assert not nothing.any() and not all_stays.any()
+    asked = []
+    truth.part_checks(shares[:1], 0.25, lambda photo, gone: asked.append(gone) or 0)
+    assert asked == [frozenset(), frozenset({1, 2}), frozenset({0})]  # of what is to be seen
+
+
+def test_the_threshold_is_the_one_that_train_pairs_like_best() -> None:
+    shares = np.array([[0.25, 0.18, 0.0, np.nan]])
+    needs_both = lambda photo, gone: int(bool({0, 1} & gone))  # noqa: E731
+    assert truth.best_threshold(shares, needs_first) == 0.01  # of those that tie
+    assert truth.best_threshold(shares, needs_both, (0.2, 0.1, 0.3)) == 0.1
+
+
+def test_only_what_may_change_distracts() -> None:
+    maps, changed = np.ones((2, SIDE, SIDE)), np.zeros((2, SIDE, SIDE), bool)
+    changed[:, :8] = True
+    found = truth.undistracted(maps, changed, np.array([True, False]))
+    assert found[0] == 0.75 and np.isnan(found[1])
+
+
+def test_means_leave_out_what_could_not_be_asked() -> None:
+    row = truth.mean_of("m", np.array([0.0, 1.0, np.nan, 1.0]))
+    assert row["m"] == pytest.approx(2 / 3)
+    assert row["m_interval"][0] < row["m"] < row["m_interval"][1]
+    assert truth.mean_of("m", np.array([np.nan])) == {}
+    steps = {"1": np.array([True, False]), "2": np.array([False, True])}
+    rows = truth.ladder({"m": np.array([0.0, 1.0])}, steps)
+    assert [(row["step"], row["pairs"], row["m"]) for row in rows] == [("1", 1, 0), ("2", 1, 1)]
+
+
+def test_agreement_finds_the_measure_that_ranks_as_the_true_one_does() -> None:
+    generator, rows = np.random.default_rng(0), []
+    for network in range(6):
+        for quality in range(10):
+            noise = generator.normal(0, 1)
+            rows.append({"network": network, "true": quality, "good": -quality + noise / 2 + network,
+                         "luck": noise, "flat": 1.0})  # fmt: skip
+    found = truth.agreement(pd.DataFrame(rows), {"luck": 1, "flat": 1, "good": -1}, ["true"])
+    assert found["measure"].iloc[0] == "good" and found["correlation"].iloc[0] > 0.9
+    by_name = found.set_index("measure")
+    assert by_name.loc["flat", "correlation"] == 0 and (found["networks"] == 6).all()
+    low, high = by_name.loc["luck", "correlation_interval"]
+    assert low < 0 < high
+    assert by_name.loc["good", "correlation_interval"][0] > high
