@@ -10,20 +10,22 @@ from torch import nn
 
 from carlib.errors import RunError
 from carlib.explain import truth
+from carlib.explain.counterfactual import BLIND, USUAL, Questions, explain_truth
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 
 SIDE = 32
 
 
 class ColorNetwork(nn.Module):
-    """Class 0 is red, class 1 blue; answers by how much of each there is."""
+    """Class 0 is red, class 1 blue, class 2 neither; answers by how much of each there is."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.colors = nn.Conv2d(3, 2, 1)
+        self.colors = nn.Conv2d(3, 3, 1)
         with torch.no_grad():
-            self.colors.weight.copy_(torch.tensor([[1.0, -1, -1], [-1, -1, 1]])[..., None, None])
-            self.colors.bias.zero_()
+            weights = torch.tensor([[1.0, -1, -1], [-1, -1, 1], [0, 0, 0]])
+            self.colors.weight.copy_(weights[..., None, None])
+            self.colors.bias.copy_(torch.tensor([0.0, 0.0, 0.01]))
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         return self.colors(photos).relu().mean((2, 3)) * 100
@@ -144,3 +146,67 @@ def test_agreement_finds_the_measure_that_ranks_as_the_true_one_does() -> None:
     low, high = by_name.loc["luck", "correlation_interval"]
     assert low < 0 < high
     assert by_name.loc["good", "correlation_interval"][0] > high
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def questions(count: int = 6) -> Questions:
+    """Squares of two colors on grey, beside a green one that says nothing, on changing ground."""
+    photos, mask = pair()
+    photos[:, 1, 20:28, 4:12] = 1.0
+    photos[:, 1, 20:28, 20:28] = 0.9
+    parts = np.zeros((count, 4, SIDE, SIDE), bool)
+    parts[:, 0], parts[:, 1, 20:28, 4:12], parts[:, 2, 20:28, 20:28] = mask, True, True
+    both = photos.repeat(count, 1, 1, 1, 1)
+    both[1::2] = both[1::2].flip(1)
+    scenes = photos[[0, 0]].repeat(count, 1, 1, 1, 1)
+    scenes[:, 1, :, 13:19] = 0.3
+    exchanged = (scenes[:, 0] != scenes[:, 1]).any(1).numpy()
+
+    def without(number: int, gone: frozenset[int]) -> torch.Tensor:
+        photo = both[number, 0].clone()
+        for part in gone:
+            photo[:, torch.from_numpy(parts[number, part])] = 0.4
+        return photo
+
+    labels = np.arange(count) % 2
+    return Questions(
+        both, np.stack([labels, 1 - labels], 1), mask.repeat(count, 0), labels + 1,
+        ("square", "left", "right", "sticker"), parts, without, scenes, exchanged, labels * 0,
+    )  # fmt: skip
+
+
+def test_the_table_tells_true_maps_from_blind_ones() -> None:
+    network = ColorNetwork()
+    asked, tuning = questions(), questions(4)
+    found = explain_truth(network, network.colors, asked, tuning)
+    table = found.table().set_index("map")
+    assert list(table.index) == [*USUAL, *PIXEL_METHODS, *BLIND]
+    assert (table[["accuracy", "flips", "moved", "steady"]] == 1).all(axis=None)
+    for name in ("Grad-CAM", *PIXEL_METHODS):
+        row = table.loc[name]
+        assert row["contrastivity"] == row["movement"] == 1 and row["undistracted"] > 0.95, name
+        assert row["correctness"] > 8 and row["points_in_cause"] == 1
+        assert row["preservation"] == row["deletion_check"] == 1
+        assert row["single_deletion"] > 0.8
+    for name in ("center", "edges"):
+        assert table.loc[name, "contrastivity"] == 0.5
+    for row in table.to_dict("records"):
+        low, high = row["correctness_interval"]
+        assert low <= row["correctness"] <= high
+    steps = found.ladder().query("map == 'Grad-CAM'").set_index("step")
+    assert list(steps.index[:2]) == ["1 changed", "2 changed"]
+    assert steps.loc["4% to 7%", "pairs"] == 6 and steps["pairs"].sum() == 12
+    assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 7%", "flips"])
+
+
+def test_a_network_without_a_layer_has_maps_of_pixels_and_other_things_are_refused() -> None:
+    found = explain_truth(ColorNetwork(), None, questions(2), questions(2), ["Gradient"])
+    assert list(found.maps) == ["Gradient", *BLIND]
+    with pytest.raises(RunError, match="unknown method 'Grad-CAM'; known: Gradient, "):
+        explain_truth(ColorNetwork(), None, questions(2), questions(2), ["Grad-CAM"])
+    few = questions(2)
+    few.classes[:] += 14
+    with pytest.raises(RunError, match="knows 3 classes; the drawn cars are of 16"):
+        explain_truth(ColorNetwork(), None, few, questions(2))

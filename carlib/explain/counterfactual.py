@@ -1,0 +1,364 @@
+"""Heat maps of any classifier of drawn cars, held against counterfactual cars.
+
+    table = explain_truth(model, layer).table()
+
+`model` is any torch module that takes photos (n, 3, side, side) in 0…1 and gives logits (n,
+classes) of the drawn classes `FACELIFTS`; `layer` is the module of it at which class activation
+maps are taken. The measures are `carlib.explain.truth`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from carlib.errors import RunError
+from carlib.explain import truth
+from carlib.explain.faithfulness import RANDOM, randomized
+from carlib.explain.maps import METHODS, Layer, maps_at
+from carlib.explain.measures import BASELINES, BATCH, baseline_maps, energy_inside, points_inside
+from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
+from carlib.showroom.counterfactual import (
+    REMOVABLE,
+    SMALLEST,
+    CounterfactualPair,
+    Shot,
+    differing_parts,
+    scene_pairs,
+)
+from carlib.showroom.facelifts import FACELIFTS, facelift_view
+
+USUAL = tuple(name for name in METHODS if name != "Score-CAM")  # which needs a pass per channel
+BLIND = (RANDOM, *BASELINES)
+SHORTCUT = "sticker"  # a part that belongs to no car
+AREAS = (0.01, 0.02, 0.04, 0.07)  # edges of the ladder's steps, shares of the photo
+STRANGERS = 4  # networks of random weights that share the photos
+TUNING = 10_000  # added to the seed: photos on which thresholds are chosen, and no others
+
+Maker = Callable[[torch.Tensor, np.ndarray], np.ndarray]
+"""Photos (n, 3, side, side) and classes (n, k) to maps (n, k, side, side)."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Pairs of photos whose difference is the reason for the answer, and what else is known."""
+
+    photos: torch.Tensor  # (pairs, 2, 3, side, side) in 0…1: photo and counterfactual
+    classes: np.ndarray  # (pairs, 2): of the photo, and whose parts the counterfactual has
+    causes: np.ndarray  # (pairs, side, side) bool: the parts that differ
+    number: np.ndarray  # (pairs,) how many parts differ
+    names: tuple[str, ...]  # of the parts that can be taken away
+    parts: np.ndarray  # (pairs, parts, side, side) bool, of the photo; empty where not to be seen
+    without: Callable[[int, frozenset[int]], torch.Tensor]  # photo of a pair, lacking parts
+    scenes: torch.Tensor  # (others, 2, 3, side, side): a car, and the same before another scene
+    exchanged: np.ndarray  # (others, side, side) bool: where these two differ
+    scene_classes: np.ndarray  # (others,)
+
+    @classmethod
+    def draw(
+        cls, count: int = 60, side: int = 128, seed: int = 0, sticker: bool = False
+    ) -> Questions:
+        """`count` pairs in which all parts that tell two years apart are swapped, and as many
+        pairs of scenes. With `sticker` the cars wear the one of their year, and keep it.
+        """
+        taken, pairs = zip(*_complete_pairs(count, side, seed, sticker), strict=True)
+        others = list(scene_pairs(count, side, seed))
+        parts = np.zeros((count, len(REMOVABLE), side, side), bool)
+        for mine, pair in zip(parts, pairs, strict=True):
+            for name, mask in pair.part_masks.items():
+                if name in REMOVABLE and mask.mean() >= SMALLEST:
+                    mine[REMOVABLE.index(name)] = mask
+
+        @cache  # of all maps of all networks
+        def without(number: int, gone: frozenset[int]) -> torch.Tensor:
+            return _tensor(taken[number].removed([REMOVABLE[part] for part in sorted(gone)]).counter)
+
+        return cls(
+            photos=torch.stack([_both(pair) for pair in pairs]),
+            classes=np.array([(pair.label, pair.target) for pair in pairs]),
+            causes=np.stack([pair.mask for pair in pairs]),
+            number=np.array([len(pair.parts) for pair in pairs]),
+            names=REMOVABLE,
+            parts=parts,
+            without=without,
+            scenes=torch.stack([_both(pair) for pair in others]),
+            exchanged=np.stack([pair.mask for pair in others]),
+            scene_classes=np.array([pair.label for pair in others]),
+        )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a network said, and what each kind of its maps was worth, a value per pair."""
+
+    network: dict[str, np.ndarray]  # measures of the answers: (pairs,), NaN where not asked
+    maps: dict[str, dict[str, np.ndarray]]  # by the kind of map, then by measure
+    thresholds: dict[str, float]  # from train pairs, by the kind of map
+    questions: Questions
+    own: dict[str, np.ndarray] = field(repr=False)  # maps (pairs, side, side) of the photos' classes
+
+    def table(self) -> pd.DataFrame:
+        """A row per kind of map: measures with 95 % intervals by pairs, and what was said."""
+        said = _row(self.network)
+        rows = [{"map": name} | _row(found) | said for name, found in self.maps.items()]
+        return pd.DataFrame(rows)
+
+    def ladder(self) -> pd.DataFrame:
+        """The same by how many parts differ, and by their share of the photo; longer than wide."""
+        steps, rows = ladder_steps(self.questions), []
+        for name, found in self.maps.items():
+            asked = {key: found[key] for key in ("contrastivity", "correctness")}
+            asked |= {"flips": self.network["flips"]}
+            rows += [{"map": name} | row for row in truth.ladder(asked, steps)]
+        return pd.DataFrame(rows)
+
+
+def explain_truth(
+    model: nn.Module,
+    layer: nn.Module | Layer | None = None,
+    questions: Questions | None = None,
+    tuning: Questions | None = None,
+    methods: Sequence[str] = (),
+) -> Findings:
+    """Hold the heat maps of a classifier of the drawn cars against counterfactual cars.
+
+    `model` takes photos (n, 3, side, side) in 0…1, normalizes them itself, and gives logits (n,
+    classes) in the order of `FACELIFTS`; `layer` is where class activation maps are taken, without
+    which there are none. `questions` are what is scored, `tuning` what chooses the thresholds (drawn
+    here where not given, at 128 pixels). `methods`: some of `USUAL`, "Score-CAM" and
+    `PIXEL_METHODS`, else all but Score-CAM. Blind maps always stand beside: of random networks of
+    the same kind, noise, the middle, and edges. Raises `RunError` for methods that are not known
+    and for a model that does not know the classes.
+    """
+    questions = questions or Questions.draw()
+    tuning = tuning or Questions.draw(30, seed=TUNING)
+    network = Asked(model.eval())
+    said = _Answers(network, questions)
+    makers = map_makers(network, layer, methods)
+    answers = _network_values(network, questions)
+    drops, tuned = _drops(said, questions), _Answers(network, tuning)
+    maps, thresholds, own = {}, {}, {}
+    for name, maker in makers.items():
+        tuning_maps = maker(tuning.photos[:, 0], tuning.classes[:, :1])[:, 0]
+        tuning_shares = truth.part_shares(tuning_maps, tuning.parts)
+        thresholds[name] = truth.best_threshold(tuning_shares, tuned)
+        of_pairs, of_scenes = _maps_for(maker, questions)
+        maps[name] = _values(of_pairs, of_scenes, questions, answers)
+        own[name] = of_pairs[:, 0, 0]
+        shares = truth.part_shares(own[name], questions.parts)
+        checks = truth.part_checks(shares, thresholds[name], said)
+        maps[name] |= {"single_deletion": truth.single_deletion(shares, drops)}
+        maps[name] |= dict(zip(("preservation", "deletion_check"), checks, strict=True))
+    return Findings(answers, maps, thresholds, questions, own)
+
+
+# --- what the network says ----------------------------------------------------------------------
+
+
+class Asked(nn.Module):
+    """Any classifier, asked as the measures of maps ask a `Scorer`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        return self.model(photos)
+
+    @torch.no_grad()
+    def logits(self, photos: torch.Tensor) -> np.ndarray:
+        """Logits (n, classes) of photos (n, 3, side, side), some at a time."""
+        parts = [self.model(part.to(self.device)).cpu() for part in photos.split(BATCH)]
+        return torch.cat(parts).float().numpy()
+
+
+class _Answers:
+    """What a network says of photos that lack parts; it is asked once for each."""
+
+    def __init__(self, network: Asked, questions: Questions) -> None:
+        self.network, self.questions = network, questions
+        self.known: dict[tuple[int, frozenset[int]], np.ndarray] = {}
+
+    def logits(self, number: int, gone: frozenset[int]) -> np.ndarray:
+        """Logits (classes,) of the photo of a pair that lacks some parts."""
+        if (number, gone) not in self.known:
+            photo = self.questions.without(number, gone)
+            self.known[number, gone] = self.network.logits(photo[None])[0]
+        return self.known[number, gone]
+
+    def __call__(self, number: int, gone: frozenset[int]) -> int:
+        return int(self.logits(number, gone).argmax())
+
+
+def _network_values(network: Asked, questions: Questions) -> dict[str, np.ndarray]:
+    """Measures of the answers alone, (pairs,): right, flips, moves, and unmoved by scenes."""
+    count = len(questions.photos)
+    logits = network.logits(questions.photos.flatten(0, 1)).reshape(count, 2, -1)
+    if logits.shape[2] <= questions.classes.max():
+        raise RunError(
+            f"the model knows {logits.shape[2]} classes; the drawn cars are of "
+            f"{questions.classes.max() + 1} at least"
+        )
+    own, other = (np.take_along_axis(logits, questions.classes[:, None, [k]], 2)[..., 0]
+                  for k in (0, 1))  # fmt: skip
+    lead = own - other  # (pairs, 2)
+    answers = logits.argmax(2)
+    right = answers[:, 0] == questions.classes[:, 0]
+    flips = np.where(right, answers[:, 1] == questions.classes[:, 1], np.nan)
+    scenes = network.logits(questions.scenes.flatten(0, 1)).argmax(1).reshape(-1, 2)
+    return {
+        "accuracy": right.astype(float),
+        "flips": flips,  # of the photos that were answered right
+        "moved": (lead[:, 1] < lead[:, 0]).astype(float),
+        "steady": (scenes[:, 0] == scenes[:, 1]).astype(float),
+    }
+
+
+def _drops(said: _Answers, questions: Questions) -> np.ndarray:
+    """By how much the logit of its class falls when a photo lacks one part, (pairs, parts)."""
+    drops = np.zeros(questions.parts.shape[:2])
+    for number, part in zip(*np.nonzero(questions.parts.any((2, 3))), strict=True):
+        label = questions.classes[number, 0]
+        without = said.logits(int(number), frozenset([int(part)]))
+        drops[number, part] = said.logits(int(number), frozenset())[label] - without[label]
+    return drops
+
+
+# --- its maps -----------------------------------------------------------------------------------
+
+
+def map_makers(
+    model: nn.Module, layer: nn.Module | Layer | None = None, methods: Sequence[str] = ()
+) -> dict[str, Maker]:
+    """What makes maps of a model's classes, by name: the methods, then the blind ones.
+
+    Those of random networks are Grad-CAM's, or without a layer the gradient's.
+    """
+    known = (*(METHODS if layer is not None else ()), *PIXEL_METHODS)
+    methods = tuple(methods) or tuple(name for name in known if name != "Score-CAM")
+    if odd := [name for name in methods if name not in known]:
+        raise RunError(f"unknown method {odd[0]!r}; known: {', '.join(known)}")
+    at = Layer("", layer) if isinstance(layer, nn.Module) else layer
+    makers: dict[str, Maker] = {
+        name: partial(pixel_maps, model, method=name)
+        if name in PIXEL_METHODS
+        else partial(_class_activation, model, at, method=name)
+        for name in methods
+    }
+    makers[RANDOM] = _of_strangers(model, at)
+    return makers | {name: partial(_baseline, name) for name in BASELINES}
+
+
+def _class_activation(
+    model: nn.Module, layer: Layer, photos: torch.Tensor, classes: np.ndarray, method: str
+) -> np.ndarray:
+    maps = []
+    for numbers in classes.T:
+        targets = [lambda output, number=int(number): output[number] for number in numbers]
+        maps.append(maps_at(model, layer, photos, targets, method, BATCH))
+    return np.stack(maps, 1)
+
+
+def _of_strangers(model: nn.Module, layer: Layer | None) -> Maker:
+    """Maps of networks with random weights; one alone looks at the same places of every photo."""
+    name = next((n for n, m in model.named_modules() if layer and m is layer.module), "")
+    makers: list[Maker] = []
+    for seed in range(STRANGERS):
+        *_, (_, network) = randomized(model, seed)
+        network.eval()
+        if layer is None:
+            makers.append(partial(pixel_maps, network, method="Gradient"))
+        else:
+            there = Layer(name, network.get_submodule(name), layer.reshape)
+            makers.append(partial(_class_activation, network, there, method="Grad-CAM"))
+
+    def make(photos: torch.Tensor, classes: np.ndarray) -> np.ndarray:
+        maps = np.empty((*classes.shape, *photos.shape[2:]), np.float32)
+        for seed, maker in enumerate(makers):
+            mine = slice(seed, None, STRANGERS)
+            if len(photos[mine]):
+                maps[mine] = maker(photos[mine], classes[mine])
+        return maps
+
+    return make
+
+
+def _baseline(name: str, photos: torch.Tensor, classes: np.ndarray) -> np.ndarray:
+    """Maps of one of BASELINES; noise is another one for every class."""
+    return np.stack([baseline_maps(photos, name, seed) for seed in range(classes.shape[1])], 1)
+
+
+def _maps_for(maker: Maker, questions: Questions) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of the pairs (pairs, 2, 2, side, side) and of the scenes (others, side, side)."""
+    photos = questions.photos.flatten(0, 1)
+    maps = maker(photos, questions.classes.repeat(2, 0))
+    of_scenes = maker(questions.scenes[:, 0], questions.scene_classes[:, None])[:, 0]
+    return maps.reshape(-1, 2, *maps.shape[1:]), of_scenes
+
+
+def _values(
+    maps: np.ndarray, of_scenes: np.ndarray, questions: Questions, answers: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Measures that need no photo drawn again, a value per pair."""
+    shares, moved = truth.cause_shares(maps, questions.causes), answers["moved"] > 0
+    values = {
+        "contrastivity": np.where(moved, truth.contrastivity(shares), np.nan),
+        "movement": np.where(moved, truth.movement(shares), np.nan),
+        "correctness": truth.correctness(shares, questions.causes),
+        "points_in_cause": points_inside(maps[:, 0, 0], questions.causes),
+        "undistracted": truth.undistracted(of_scenes, questions.exchanged, answers["steady"] > 0),
+    }
+    worn = questions.parts[:, questions.names.index(SHORTCUT)]
+    area = np.where(worn.any((1, 2)), worn.mean((1, 2)), np.nan)
+    return values | {"times_shortcut_area": energy_inside(maps[:, 0, 0], worn) / area}
+
+
+def ladder_steps(questions: Questions) -> dict[str, np.ndarray]:
+    """Pairs (pairs,) bool by how many parts differ, and by the share of the photo that differs."""
+    area = questions.causes.mean((1, 2))
+    steps = {f"{n} changed": questions.number == n for n in np.unique(questions.number)}
+    for low, high in zip((0, *AREAS), (*AREAS, 1), strict=True):
+        name = f"{low:.0%} to {high:.0%}" if high < 1 else f"over {low:.0%}"
+        steps[name] = (area >= low) & (area < high)
+    return steps
+
+
+def _complete_pairs(
+    count: int, side: int, seed: int, sticker: bool
+) -> Iterator[tuple[Shot, CounterfactualPair]]:
+    """Photos, each class in turn, and the pair in which all parts that tell its years apart are
+    swapped; photos that show one of these neither before nor after are passed over.
+    """
+    for index in range(count):
+        rng, label = np.random.Generator(np.random.PCG64([seed, index])), index % len(FACELIFTS)
+        seen = False
+        while not seen:
+            shot = Shot(label, facelift_view(FACELIFTS[label], rng), side, sticker=sticker)
+            pair = shot.swapped(differing_parts(label))
+            seen = pair.is_seen
+        yield shot, pair
+
+
+def _row(values: Mapping[str, np.ndarray]) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for name, value in values.items():
+        row |= truth.mean_of(name, value)
+    return row
+
+
+def _both(pair: CounterfactualPair) -> torch.Tensor:
+    return torch.stack([_tensor(pair.photo), _tensor(pair.counter)])
+
+
+def _tensor(photo: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 255
