@@ -184,6 +184,7 @@ def counterfactual_pairs(
     """
     if kind not in ("swapped", "removed"):
         raise DataError(f"kind is {kind!r}; known: swapped, removed")
+    _check(side, sticker)
     labels = _labels(kind, parts)
     return (_pair_at(index, labels, side, seed, kind, parts, sticker) for index in range(count))
 
@@ -196,6 +197,7 @@ def scene_pairs(
     The car keeps its light, so that no pixel of it differs; with `light` it has that of the new
     place and another sun, and all pixels may differ.
     """
+    _check(side, 0.0)
     for index in range(count):
         shot, rng = next(_shots(index, range(len(FACELIFTS)), side, seed, 0.0))
         scenes = [name for name in SCENES if name != shot.view.scene]
@@ -204,20 +206,36 @@ def scene_pairs(
         yield shot.elsewhere(replace(other, scene=scene), light=light)
 
 
+def shots(count: int, side: int = 128, seed: int = 0, sticker: float = 0.0) -> Iterator[Shot]:
+    """Photos, `side` pixels square, to change at will; cars wear a sticker as often as asked."""
+    _check(side, sticker)
+    for index in range(count):
+        shot, _ = next(_shots(index, range(len(FACELIFTS)), side, seed, sticker))
+        yield shot
+
+
 def part_removals(
     count: int, side: int = 128, seed: int = 0, sticker: float = 0.0
 ) -> Iterator[tuple[CounterfactualPair, ...]]:
     """For each of `count` photos, one pair for every visible part that can be removed."""
-    for index in range(count):
-        shot, _ = next(_shots(index, range(len(FACELIFTS)), side, seed, sticker))
+    for shot in shots(count, side, seed, sticker):
         pairs = (shot.removed([name]) for name in REMOVABLE if name in shot.part_masks)
         yield tuple(pair for pair in pairs if pair.is_seen)
+
+
+def _check(side: int, sticker: float) -> None:
+    if not 32 <= side <= 1024:
+        raise DataError(f"side is {side}; photos are 32 to 1024 pixels square")
+    if not 0 <= sticker <= 1:
+        raise DataError(f"sticker is {sticker}; give a probability, 0 to 1")
 
 
 def _labels(kind: str, parts: int | Sequence[str] | None) -> list[int]:
     """The classes of which a pair with these changed parts can be made."""
     if isinstance(parts, str):
         raise DataError(f"parts is {parts!r}; give a sequence of names: [{parts!r}]")
+    if not isinstance(parts, int | None) and not len(parts):
+        raise DataError("parts names no part; give one or more, a number, or None")
     differing = {label: differing_parts(label) for label in range(len(FACELIFTS))}
     if parts is None:
         return list(differing)
@@ -229,7 +247,7 @@ def _labels(kind: str, parts: int | Sequence[str] | None) -> list[int]:
     else:
         wanted = set(parts) - {"sticker"}
         labels = [label for label, own in differing.items() if wanted <= set(own)]
-    if not labels or parts in (0, ()):
+    if not labels:
         sets = sorted({", ".join(own) for own in differing.values()})
         raise DataError(f"no model's years differ in {parts!r}; they differ in: {'; '.join(sets)}")
     return labels
