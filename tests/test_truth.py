@@ -10,8 +10,9 @@ from torch import nn
 
 from carlib.errors import RunError
 from carlib.explain import truth
-from carlib.explain.counterfactual import BLIND, USUAL, Questions, explain_truth
+from carlib.explain.counterfactual import BLIND, USUAL, explain_truth
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
+from carlib.explain.questions import Questions
 
 SIDE = 32
 
@@ -137,9 +138,10 @@ def test_agreement_finds_the_measure_that_ranks_as_the_true_one_does() -> None:
     for network in range(6):
         for quality in range(10):
             noise = generator.normal(0, 1)
-            rows.append({"network": network, "true": quality, "good": -quality + noise / 2 + network,
-                         "luck": noise, "flat": 1.0})  # fmt: skip
-    found = truth.agreement(pd.DataFrame(rows), {"luck": 1, "flat": 1, "good": -1}, ["true"])
+            good = -quality + noise / 2 + network
+            rows.append({"network": network, "true": quality, "good": good, "luck": noise})
+    frame = pd.DataFrame(rows).assign(flat=1.0)
+    found = truth.agreement(frame, {"luck": 1, "flat": 1, "good": -1}, ["true"])
     assert found["measure"].iloc[0] == "good" and found["correlation"].iloc[0] > 0.9
     by_name = found.set_index("measure")
     assert by_name.loc["flat", "correlation"] == 0 and (found["networks"] == 6).all()
@@ -160,9 +162,9 @@ def questions(count: int = 6) -> Questions:
     parts[:, 0], parts[:, 1, 20:28, 4:12], parts[:, 2, 20:28, 20:28] = mask, True, True
     both = photos.repeat(count, 1, 1, 1, 1)
     both[1::2] = both[1::2].flip(1)
-    scenes = photos[[0, 0]].repeat(count, 1, 1, 1, 1)
-    scenes[:, 1, :, 13:19] = 0.3
-    exchanged = (scenes[:, 0] != scenes[:, 1]).any(1).numpy()
+    scenes = both[:, 0].clone()
+    scenes[:, :, 13:19] = 0.3
+    exchanged = (scenes != both[:, 0]).any(1).numpy()
 
     def without(number: int, gone: frozenset[int]) -> torch.Tensor:
         photo = both[number, 0].clone()
@@ -173,7 +175,7 @@ def questions(count: int = 6) -> Questions:
     labels = np.arange(count) % 2
     return Questions(
         both, np.stack([labels, 1 - labels], 1), mask.repeat(count, 0), labels + 1,
-        ("square", "left", "right", "sticker"), parts, without, scenes, exchanged, labels * 0,
+        ("square", "left", "right", "sticker"), parts, without, parts.any(1), scenes, exchanged,
     )  # fmt: skip
 
 
@@ -198,7 +200,7 @@ def test_the_table_tells_true_maps_from_blind_ones() -> None:
     steps = found.ladder().query("map == 'Grad-CAM'").set_index("step")
     assert list(steps.index[:2]) == ["1 changed", "2 changed"]
     assert steps.loc["4% to 7%", "pairs"] == 6 and steps["pairs"].sum() == 12
-    assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 7%", "flips"])
+    assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 10%", "flips"])
 
 
 def test_a_network_without_a_layer_has_maps_of_pixels_and_other_things_are_refused() -> None:
@@ -206,6 +208,8 @@ def test_a_network_without_a_layer_has_maps_of_pixels_and_other_things_are_refus
     assert list(found.maps) == ["Gradient", *BLIND]
     with pytest.raises(RunError, match="unknown method 'Grad-CAM'; known: Gradient, "):
         explain_truth(ColorNetwork(), None, questions(2), questions(2), ["Grad-CAM"])
+    with pytest.raises(RunError, match="no drawn car has both of its years among: cat, dog"):
+        Questions.draw(2, class_names=("cat", "dog"))
     few = questions(2)
     few.classes[:] += 14
     with pytest.raises(RunError, match="knows 3 classes; the drawn cars are of 16"):

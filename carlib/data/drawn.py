@@ -110,7 +110,8 @@ def open_showroom(
             plan = photo_plan(photos_per_class, seed, long_tail, len(lineup.cars))
             plan = [photo for photo in plan if not only or photo[0] in only]
             _build(folder, plan, size, seed, lineup)
-    catalog = replace(catalog_csv.read(folder), extras=EXTRAS)
+    extras = replace(EXTRAS, counterfactuals=facelifts)
+    catalog = replace(catalog_csv.read(folder), extras=extras)
     return catalog.select_classes(only) if only else catalog
 
 

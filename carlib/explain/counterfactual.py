@@ -9,9 +9,9 @@ maps are taken. The measures are `carlib.explain.truth`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,75 +22,31 @@ from carlib.errors import RunError
 from carlib.explain import truth
 from carlib.explain.faithfulness import RANDOM, randomized
 from carlib.explain.maps import METHODS, Layer, maps_at
-from carlib.explain.measures import BASELINES, BATCH, baseline_maps, energy_inside, points_inside
-from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
-from carlib.showroom.counterfactual import (
-    REMOVABLE,
-    SMALLEST,
-    CounterfactualPair,
-    Shot,
-    differing_parts,
-    scene_pairs,
+from carlib.explain.measures import (
+    BASELINES,
+    BATCH,
+    MEASURES,
+    baseline_maps,
+    energy_inside,
+    faithfulness,
+    points_inside,
 )
-from carlib.showroom.facelifts import FACELIFTS, facelift_view
+from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
+from carlib.explain.questions import Questions
 
 USUAL = tuple(name for name in METHODS if name != "Score-CAM")  # which needs a pass per channel
 BLIND = (RANDOM, *BASELINES)
 SHORTCUT = "sticker"  # a part that belongs to no car
-AREAS = (0.01, 0.02, 0.04, 0.07)  # edges of the ladder's steps, shares of the photo
+CHEAP = {
+    "insertion": 1, "deletion": -1, "average_drop": -1, "increase": 1, "road": 1,
+    "times_car_area": 1, "points_in_car": 1,
+}  # fmt: skip
+"""Measures that need no truth: 1 where higher is better, else -1."""
 STRANGERS = 4  # networks of random weights that share the photos
 TUNING = 10_000  # added to the seed: photos on which thresholds are chosen, and no others
 
 Maker = Callable[[torch.Tensor, np.ndarray], np.ndarray]
 """Photos (n, 3, side, side) and classes (n, k) to maps (n, k, side, side)."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Pairs of photos whose difference is the reason for the answer, and what else is known."""
-
-    photos: torch.Tensor  # (pairs, 2, 3, side, side) in 0…1: photo and counterfactual
-    classes: np.ndarray  # (pairs, 2): of the photo, and whose parts the counterfactual has
-    causes: np.ndarray  # (pairs, side, side) bool: the parts that differ
-    number: np.ndarray  # (pairs,) how many parts differ
-    names: tuple[str, ...]  # of the parts that can be taken away
-    parts: np.ndarray  # (pairs, parts, side, side) bool, of the photo; empty where not to be seen
-    without: Callable[[int, frozenset[int]], torch.Tensor]  # photo of a pair, lacking parts
-    scenes: torch.Tensor  # (others, 2, 3, side, side): a car, and the same before another scene
-    exchanged: np.ndarray  # (others, side, side) bool: where these two differ
-    scene_classes: np.ndarray  # (others,)
-
-    @classmethod
-    def draw(
-        cls, count: int = 60, side: int = 128, seed: int = 0, sticker: bool = False
-    ) -> Questions:
-        """`count` pairs in which all parts that tell two years apart are swapped, and as many
-        pairs of scenes. With `sticker` the cars wear the one of their year, and keep it.
-        """
-        taken, pairs = zip(*_complete_pairs(count, side, seed, sticker), strict=True)
-        others = list(scene_pairs(count, side, seed))
-        parts = np.zeros((count, len(REMOVABLE), side, side), bool)
-        for mine, pair in zip(parts, pairs, strict=True):
-            for name, mask in pair.part_masks.items():
-                if name in REMOVABLE and mask.mean() >= SMALLEST:
-                    mine[REMOVABLE.index(name)] = mask
-
-        @cache  # of all maps of all networks
-        def without(number: int, gone: frozenset[int]) -> torch.Tensor:
-            return _tensor(taken[number].removed([REMOVABLE[part] for part in sorted(gone)]).counter)
-
-        return cls(
-            photos=torch.stack([_both(pair) for pair in pairs]),
-            classes=np.array([(pair.label, pair.target) for pair in pairs]),
-            causes=np.stack([pair.mask for pair in pairs]),
-            number=np.array([len(pair.parts) for pair in pairs]),
-            names=REMOVABLE,
-            parts=parts,
-            without=without,
-            scenes=torch.stack([_both(pair) for pair in others]),
-            exchanged=np.stack([pair.mask for pair in others]),
-            scene_classes=np.array([pair.label for pair in others]),
-        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +57,9 @@ class Findings:
     maps: dict[str, dict[str, np.ndarray]]  # by the kind of map, then by measure
     thresholds: dict[str, float]  # from train pairs, by the kind of map
     questions: Questions
-    own: dict[str, np.ndarray] = field(repr=False)  # maps (pairs, side, side) of the photos' classes
+    own: dict[str, np.ndarray] = field(
+        repr=False
+    )  # maps (pairs, side, side) of the photos' classes
 
     def table(self) -> pd.DataFrame:
         """A row per kind of map: measures with 95 % intervals by pairs, and what was said."""
@@ -111,7 +69,7 @@ class Findings:
 
     def ladder(self) -> pd.DataFrame:
         """The same by how many parts differ, and by their share of the photo; longer than wide."""
-        steps, rows = ladder_steps(self.questions), []
+        steps, rows = self.questions.ladder_steps(), []
         for name, found in self.maps.items():
             asked = {key: found[key] for key in ("contrastivity", "correctness")}
             asked |= {"flips": self.network["flips"]}
@@ -130,8 +88,8 @@ def explain_truth(
 
     `model` takes photos (n, 3, side, side) in 0…1, normalizes them itself, and gives logits (n,
     classes) in the order of `FACELIFTS`; `layer` is where class activation maps are taken, without
-    which there are none. `questions` are what is scored, `tuning` what chooses the thresholds (drawn
-    here where not given, at 128 pixels). `methods`: some of `USUAL`, "Score-CAM" and
+    which there are none. `questions` are what is scored, `tuning` what chooses the thresholds;
+    where not given they are drawn here, at 128 pixels. `methods`: some of `USUAL`, "Score-CAM" and
     `PIXEL_METHODS`, else all but Score-CAM. Blind maps always stand beside: of random networks of
     the same kind, noise, the middle, and edges. Raises `RunError` for methods that are not known
     and for a model that does not know the classes.
@@ -148,14 +106,33 @@ def explain_truth(
         tuning_maps = maker(tuning.photos[:, 0], tuning.classes[:, :1])[:, 0]
         tuning_shares = truth.part_shares(tuning_maps, tuning.parts)
         thresholds[name] = truth.best_threshold(tuning_shares, tuned)
-        of_pairs, of_scenes = _maps_for(maker, questions)
-        maps[name] = _values(of_pairs, of_scenes, questions, answers)
-        own[name] = of_pairs[:, 0, 0]
+        made = maker(questions.photos.flatten(0, 1), questions.classes.repeat(2, 0))
+        made = made.reshape(-1, 2, *made.shape[1:])
+        maps[name] = _values(made, questions, answers)
+        own[name] = made[:, 0, 0]
         shares = truth.part_shares(own[name], questions.parts)
         checks = truth.part_checks(shares, thresholds[name], said)
         maps[name] |= {"single_deletion": truth.single_deletion(shares, drops)}
         maps[name] |= dict(zip(("preservation", "deletion_check"), checks, strict=True))
     return Findings(answers, maps, thresholds, questions, own)
+
+
+def cheap_measures(
+    model: nn.Module, findings: Findings, photos: int = 12, measures: Sequence[str] = ()
+) -> pd.DataFrame:
+    """What measures that know nothing of the truth say of the same maps, a row per kind of map.
+
+    Of the first `photos` pairs the photo: `measures` of `carlib.explain.measures.MEASURES` (all),
+    and how much of the map lies in the car, which a box would tell of real photos.
+    """
+    asked = findings.questions
+    few = {name: heat[:photos] for name, heat in findings.own.items()}
+    return pd.DataFrame(
+        faithfulness(
+            Asked(model), asked.photos[:photos, 0], few, asked.classes[:photos, 0],
+            tuple(measures) or tuple(MEASURES), {"car": asked.car[:photos]},
+        )
+    )  # fmt: skip
 
 
 # --- what the network says ----------------------------------------------------------------------
@@ -215,12 +192,12 @@ def _network_values(network: Asked, questions: Questions) -> dict[str, np.ndarra
     answers = logits.argmax(2)
     right = answers[:, 0] == questions.classes[:, 0]
     flips = np.where(right, answers[:, 1] == questions.classes[:, 1], np.nan)
-    scenes = network.logits(questions.scenes.flatten(0, 1)).argmax(1).reshape(-1, 2)
+    elsewhere = network.logits(questions.scenes).argmax(1)
     return {
         "accuracy": right.astype(float),
         "flips": flips,  # of the photos that were answered right
         "moved": (lead[:, 1] < lead[:, 0]).astype(float),
-        "steady": (scenes[:, 0] == scenes[:, 1]).astype(float),
+        "steady": (answers[:, 0] == elsewhere).astype(float),
     }
 
 
@@ -298,55 +275,22 @@ def _baseline(name: str, photos: torch.Tensor, classes: np.ndarray) -> np.ndarra
     return np.stack([baseline_maps(photos, name, seed) for seed in range(classes.shape[1])], 1)
 
 
-def _maps_for(maker: Maker, questions: Questions) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of the pairs (pairs, 2, 2, side, side) and of the scenes (others, side, side)."""
-    photos = questions.photos.flatten(0, 1)
-    maps = maker(photos, questions.classes.repeat(2, 0))
-    of_scenes = maker(questions.scenes[:, 0], questions.scene_classes[:, None])[:, 0]
-    return maps.reshape(-1, 2, *maps.shape[1:]), of_scenes
-
-
 def _values(
-    maps: np.ndarray, of_scenes: np.ndarray, questions: Questions, answers: Mapping[str, np.ndarray]
+    maps: np.ndarray, questions: Questions, answers: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Measures that need no photo drawn again, a value per pair."""
+    """Measures that need no part taken away, a value per pair."""
+    own = maps[:, 0, 0]
     shares, moved = truth.cause_shares(maps, questions.causes), answers["moved"] > 0
     values = {
         "contrastivity": np.where(moved, truth.contrastivity(shares), np.nan),
         "movement": np.where(moved, truth.movement(shares), np.nan),
         "correctness": truth.correctness(shares, questions.causes),
-        "points_in_cause": points_inside(maps[:, 0, 0], questions.causes),
-        "undistracted": truth.undistracted(of_scenes, questions.exchanged, answers["steady"] > 0),
+        "points_in_cause": points_inside(own, questions.causes),
+        "undistracted": truth.undistracted(own, questions.exchanged, answers["steady"] > 0),
     }
     worn = questions.parts[:, questions.names.index(SHORTCUT)]
     area = np.where(worn.any((1, 2)), worn.mean((1, 2)), np.nan)
-    return values | {"times_shortcut_area": energy_inside(maps[:, 0, 0], worn) / area}
-
-
-def ladder_steps(questions: Questions) -> dict[str, np.ndarray]:
-    """Pairs (pairs,) bool by how many parts differ, and by the share of the photo that differs."""
-    area = questions.causes.mean((1, 2))
-    steps = {f"{n} changed": questions.number == n for n in np.unique(questions.number)}
-    for low, high in zip((0, *AREAS), (*AREAS, 1), strict=True):
-        name = f"{low:.0%} to {high:.0%}" if high < 1 else f"over {low:.0%}"
-        steps[name] = (area >= low) & (area < high)
-    return steps
-
-
-def _complete_pairs(
-    count: int, side: int, seed: int, sticker: bool
-) -> Iterator[tuple[Shot, CounterfactualPair]]:
-    """Photos, each class in turn, and the pair in which all parts that tell its years apart are
-    swapped; photos that show one of these neither before nor after are passed over.
-    """
-    for index in range(count):
-        rng, label = np.random.Generator(np.random.PCG64([seed, index])), index % len(FACELIFTS)
-        seen = False
-        while not seen:
-            shot = Shot(label, facelift_view(FACELIFTS[label], rng), side, sticker=sticker)
-            pair = shot.swapped(differing_parts(label))
-            seen = pair.is_seen
-        yield shot, pair
+    return values | {"times_shortcut_area": energy_inside(own, worn) / area}
 
 
 def _row(values: Mapping[str, np.ndarray]) -> dict[str, object]:
@@ -354,11 +298,3 @@ def _row(values: Mapping[str, np.ndarray]) -> dict[str, object]:
     for name, value in values.items():
         row |= truth.mean_of(name, value)
     return row
-
-
-def _both(pair: CounterfactualPair) -> torch.Tensor:
-    return torch.stack([_tensor(pair.photo), _tensor(pair.counter)])
-
-
-def _tensor(photo: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 255

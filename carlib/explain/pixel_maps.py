@@ -6,6 +6,8 @@ arXiv:1605.01713), occlusion (Zeiler 2014, arXiv:1311.2901).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -60,8 +62,8 @@ def _occlusion(
     edges = np.linspace(0, side, PATCHES + 1).round().astype(int)
     grey = photos.mean((2, 3), keepdim=True)
     whole, drops = model(photos).gather(1, classes), []
-    for top, bottom in zip(edges, edges[1:], strict=False):
-        for left, right in zip(edges, edges[1:], strict=False):
+    for top, bottom in pairwise(edges):
+        for left, right in pairwise(edges):
             covered = photos.clone()
             covered[:, :, top:bottom, left:right] = grey
             drops.append(whole - model(covered).gather(1, classes))
