@@ -21,6 +21,7 @@ from carlib.showroom.counterfactual import (
     counterfactual_pairs,
     part_removals,
     scene_pairs,
+    shots,
 )
 from carlib.showroom.facelifts import FACELIFTS, STICKERS, differing_parts, draw_facelift
 from carlib.showroom.mesh import MATERIALS
@@ -86,14 +87,25 @@ def test_what_is_removed_is_gone_and_nothing_else():
             assert pair.target == -1 and pair.kind == "removed"
 
 
+def test_a_shot_can_lose_any_set_of_parts():
+    shot = next(shots(1, 64, seed=3))
+    gone = [name for name in REMOVABLE if name in shot.part_masks]
+    bare = shot.removed(gone)
+    assert bare.mask.sum() >= max(shot.part_masks[name].sum() for name in gone)
+    same = shot.removed([])
+    assert not same.mask.any() and np.array_equal(same.photo, same.counter)
+    with pytest.raises(DataError, match="'plate' is the same in both years"):
+        shot.swapped(["plate"])
+
+
 def test_the_ladder_covers_one_to_ten_percent_of_the_photo():
-    shares = np.array([pair.share for pair in counterfactual_pairs(80, 48, parts=1)])
+    shares = np.array([pair.share for pair in counterfactual_pairs(60, 48, parts=1)])
     counts = np.histogram(shares, [0.01, 0.02, 0.04, 0.10])[0]
-    assert counts.min() >= 8, counts
+    assert counts.min() >= 6, counts
 
 
 def test_all_classes_and_all_changed_parts_take_part():
-    pairs = list(counterfactual_pairs(120, 48))
+    pairs = list(counterfactual_pairs(90, 48))
     assert {pair.label for pair in pairs} == set(range(len(FACELIFTS)))
     parts = Counter(pair.parts[0] for pair in pairs)
     assert set(parts) == {"grille", "headlight", "wheel", "foglight"}

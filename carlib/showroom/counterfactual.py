@@ -44,7 +44,7 @@ class CounterfactualPair:
 
     photo: np.ndarray  # (side, side, 3) uint8 RGB: a car of class `label`
     counter: np.ndarray  # the same view, light, paint, scene, occluder; only `parts` differ
-    mask: np.ndarray  # (side, side) bool: the pixels that `parts` touch in either photo
+    mask: np.ndarray  # (side, side) bool: all pixels that `parts` touch in either photo
     parts: tuple[str, ...]  # names of the changed parts, as in `PARTS`
     label: int  # class of `photo`: a place in `FACELIFTS`
     target: int  # class whose parts `counter` shows; -1 where they are removed
@@ -85,14 +85,19 @@ class Shot:
         self.part_masks = {name: ids == PART_ID[name] for name in names}
 
     def swapped(self, parts: Sequence[str]) -> CounterfactualPair:
-        """The pair whose other photo has `parts` of the other year."""
-        other = self.label ^ 1
+        """The pair whose other photo has `parts` of the other year.
+
+        Raises DataError for a part in which the years do not differ.
+        """
+        other, differing = self.label ^ 1, differing_parts(self.label)
+        if same := [name for name in parts if name not in (*differing, "sticker")]:
+            raise DataError(f"{same[0]!r} is the same in both years; swap {', '.join(differing)}")
         edition = FACELIFTS[other].edition
         news = {name: getattr(edition, name) for name in parts if name != "sticker"}
         car = FACELIFTS[self.label]
         car = replace(car, edition=replace(car.edition, **news))
         mesh = self._mesh(car, other if "sticker" in parts else self.label)
-        complete = set(differing_parts(self.label)) <= set(parts)
+        complete = set(differing) <= set(parts)
         return self._pair("swapped", other, *self._redrawn(mesh, parts), complete)
 
     def removed(self, parts: Sequence[str]) -> CounterfactualPair:
@@ -143,8 +148,11 @@ class Shot:
         self, kind: str, target: int, counter: np.ndarray, masks: dict[str, np.ndarray],
         complete: bool = False,
     ) -> CounterfactualPair:  # fmt: skip
+        mask = np.zeros((self.side, self.side), bool)
+        for one in masks.values():
+            mask |= one
         return CounterfactualPair(
-            photo=self.photo, counter=counter, mask=np.logical_or.reduce(list(masks.values())),
+            photo=self.photo, counter=counter, mask=mask,
             parts=tuple(masks), label=self.label, target=target, kind=kind,
             part_masks=self.part_masks, changed_masks=masks, complete=complete,
         )  # fmt: skip
@@ -265,19 +273,19 @@ def _shots(
         yield Shot(label, view, side, sticker=wears), rng
 
 
-def _pair_at(index, labels, side, seed, kind, parts, sticker) -> CounterfactualPair:
-    """The first pair of the stream of photos of `index` in which all changed parts are seen."""
-    named = parts if parts is not None and not isinstance(parts, int) else None
-    always = 1.0 if named and "sticker" in named else sticker
-    for shot, rng in _shots(index, labels, side, seed, always):
+def _pair_at(
+    index: int, labels: Sequence[int], side: int, seed: int, kind: str,
+    parts: int | Sequence[str] | None, sticker: float,
+) -> CounterfactualPair:  # fmt: skip
+    """Of the photos of `index`, the first in which all parts to be changed are seen, as a pair."""
+    named = () if parts is None or isinstance(parts, int) else tuple(parts)
+    for shot, rng in _shots(index, labels, side, seed, 1.0 if "sticker" in named else sticker):
         own = differing_parts(shot.label)
+        choices = [named or own]
         if parts is None:
-            order = np.argsort(rng.random(len(own)))
-            choices = [[own[i]] for i in order]
-        else:
-            choices = [list(named or own)]
-        for names in choices:
-            pair = getattr(shot, kind)(names)
+            choices = [(own[i],) for i in np.argsort(rng.random(len(own)))]
+        for choice in choices:
+            pair = shot.swapped(choice) if kind == "swapped" else shot.removed(choice)
             if pair.is_seen:
                 return pair
     raise DataError(f"{_TRIES} photos, and none shows {', '.join(named or own)} at {side} pixels")
