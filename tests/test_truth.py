@@ -104,9 +104,8 @@ def test_the_checks_ask_what_is_left_and_what_is_taken() -> None:
     np.testing.assert_array_equal(deleted, [1, 0])
     nothing, all_stays = truth.part_checks(shares, 0.9, needs_first)
     assert not nothing.any() and not all_stays.any()
-    asked = []
-    truth.part_checks(shares[:1], 0.25, lambda photo, gone: asked.append(gone) or 0)
-    assert asked == [frozenset(), frozenset({1, 2}), frozenset({0})]  # of what is to be seen
+    asked = truth.removals(shares[:1], [0.25])  # of what is to be seen
+    assert asked == {(0, frozenset()), (0, frozenset({1, 2})), (0, frozenset({0}))}
 
 
 def test_the_threshold_is_the_one_that_train_pairs_like_best() -> None:
@@ -197,7 +196,7 @@ def test_the_table_tells_true_maps_from_blind_ones() -> None:
     for row in table.to_dict("records"):
         low, high = row["correctness_interval"]
         assert low <= row["correctness"] <= high
-    steps = found.ladder().query("map == 'Grad-CAM'").set_index("step")
+    steps = pd.DataFrame(found.ladder()).query("map == 'Grad-CAM'").set_index("step")
     assert list(steps.index[:2]) == ["1 changed", "2 changed"]
     assert steps.loc["4% to 7%", "pairs"] == 6 and steps["pairs"].sum() == 12
     assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 10%", "flips"])

@@ -119,7 +119,7 @@ _add("fronts", note="which of two years? from scratch, for showroom#counterfactu
      model="simple_resnet_quarter", augment="light", store_size=112, smoothing=0.05, lr=3e-3,
      epochs=24, batch_size=32, eval_every=4)  # fmt: skip
 _add("fronts_half", "fronts", note="the same with a wider network", model="simple_resnet_half",
-     epochs=14, eval_every=2)  # fmt: skip
+     epochs=10, eval_every=2)  # fmt: skip
 _add("fronts_lite0", "fronts", note="the same, fine-tuned", model="efficientnet_lite0",
      weights="pretrained", statistics="model", lr=1e-3, epochs=6, eval_every=2)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",

@@ -9,7 +9,7 @@ maps are taken. The measures are `carlib.explain.truth`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,9 +19,11 @@ import torch
 from torch import nn
 
 from carlib.errors import RunError
+from carlib.evaluation.scorer import Scorer
+from carlib.experiment.checkpoint import Checkpoint
 from carlib.explain import truth
 from carlib.explain.faithfulness import RANDOM, randomized
-from carlib.explain.maps import METHODS, Layer, maps_at
+from carlib.explain.maps import METHODS, Layer, maps_at, target_layer
 from carlib.explain.measures import (
     BASELINES,
     BATCH,
@@ -57,24 +59,28 @@ class Findings:
     maps: dict[str, dict[str, np.ndarray]]  # by the kind of map, then by measure
     thresholds: dict[str, float]  # from train pairs, by the kind of map
     questions: Questions
-    own: dict[str, np.ndarray] = field(
-        repr=False
-    )  # maps (pairs, side, side) of the photos' classes
+    own: dict[str, np.ndarray] = field(repr=False)  # maps (pairs, side, side) of the photos' class
 
     def table(self) -> pd.DataFrame:
         """A row per kind of map: measures with 95 % intervals by pairs, and what was said."""
-        said = _row(self.network)
-        rows = [{"map": name} | _row(found) | said for name, found in self.maps.items()]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(self.rows())
 
-    def ladder(self) -> pd.DataFrame:
-        """The same by how many parts differ, and by their share of the photo; longer than wide."""
+    def rows(self) -> list[dict[str, object]]:
+        """The same as a record keeps it: what could not be asked is not there."""
+        said = _row(self.network)
+        return [
+            {"map": name} | _row(found) | {"threshold": self.thresholds[name]} | said
+            for name, found in self.maps.items()
+        ]
+
+    def ladder(self) -> list[dict[str, object]]:
+        """By how many parts differ, and by their share of the photo; a row per map and step."""
         steps, rows = self.questions.ladder_steps(), []
         for name, found in self.maps.items():
             asked = {key: found[key] for key in ("contrastivity", "correctness")}
             asked |= {"flips": self.network["flips"]}
             rows += [{"map": name} | row for row in truth.ladder(asked, steps)]
-        return pd.DataFrame(rows)
+        return rows
 
 
 def explain_truth(
@@ -105,16 +111,36 @@ def explain_truth(
     for name, maker in makers.items():
         tuning_maps = maker(tuning.photos[:, 0], tuning.classes[:, :1])[:, 0]
         tuning_shares = truth.part_shares(tuning_maps, tuning.parts)
+        tuned.ask(truth.removals(tuning_shares))
         thresholds[name] = truth.best_threshold(tuning_shares, tuned)
         made = maker(questions.photos.flatten(0, 1), questions.classes.repeat(2, 0))
         made = made.reshape(-1, 2, *made.shape[1:])
         maps[name] = _values(made, questions, answers)
         own[name] = made[:, 0, 0]
         shares = truth.part_shares(own[name], questions.parts)
+        said.ask(truth.removals(shares, [thresholds[name]]))
         checks = truth.part_checks(shares, thresholds[name], said)
         maps[name] |= {"single_deletion": truth.single_deletion(shares, drops)}
         maps[name] |= dict(zip(("preservation", "deletion_check"), checks, strict=True))
     return Findings(answers, maps, thresholds, questions, own)
+
+
+def truth_of(
+    checkpoint: Checkpoint,
+    questions: Questions,
+    tuning: Questions,
+    methods: Sequence[str] = (),
+    layer: str = "",
+) -> Findings:
+    """`explain_truth` of a checkpoint, with maps at a layer called `layer`, else at the last one.
+
+    Raises `RunError` where it was trained on photos cut to the car: these are whole.
+    """
+    if checkpoint.recipe.crop != "whole":
+        raise RunError(f"{checkpoint.recipe.name}: sees photos cut to the car; these are whole")
+    scorer = Scorer.of(checkpoint)
+    at = target_layer(scorer.network, scorer.size, scorer.channels, layer)
+    return explain_truth(scorer, at, questions, tuning, methods)
 
 
 def cheap_measures(
@@ -166,11 +192,15 @@ class _Answers:
         self.network, self.questions = network, questions
         self.known: dict[tuple[int, frozenset[int]], np.ndarray] = {}
 
+    def ask(self, wanted: Collection[tuple[int, frozenset[int]]]) -> None:
+        """Ask for photos of pairs, each without some parts, all at once."""
+        if new := list(dict.fromkeys(key for key in wanted if key not in self.known)):
+            photos = torch.stack([self.questions.without(*key) for key in new])
+            self.known |= dict(zip(new, self.network.logits(photos), strict=True))
+
     def logits(self, number: int, gone: frozenset[int]) -> np.ndarray:
         """Logits (classes,) of the photo of a pair that lacks some parts."""
-        if (number, gone) not in self.known:
-            photo = self.questions.without(number, gone)
-            self.known[number, gone] = self.network.logits(photo[None])[0]
+        self.ask([(number, gone)])
         return self.known[number, gone]
 
     def __call__(self, number: int, gone: frozenset[int]) -> int:
@@ -204,10 +234,11 @@ def _network_values(network: Asked, questions: Questions) -> dict[str, np.ndarra
 def _drops(said: _Answers, questions: Questions) -> np.ndarray:
     """By how much the logit of its class falls when a photo lacks one part, (pairs, parts)."""
     drops = np.zeros(questions.parts.shape[:2])
-    for number, part in zip(*np.nonzero(questions.parts.any((2, 3))), strict=True):
-        label = questions.classes[number, 0]
-        without = said.logits(int(number), frozenset([int(part)]))
-        drops[number, part] = said.logits(int(number), frozenset())[label] - without[label]
+    seen = np.argwhere(questions.parts.any((2, 3))).tolist()
+    said.ask([(number, frozenset([part])) for number, part in seen])
+    for number, part in seen:
+        label, whole = questions.classes[number, 0], said.logits(number, frozenset())
+        drops[number, part] = (whole - said.logits(number, frozenset([part])))[label]
     return drops
 
 

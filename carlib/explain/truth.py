@@ -102,6 +102,16 @@ def single_deletion(shares: np.ndarray, drops: np.ndarray) -> np.ndarray:
     return values
 
 
+def removals(
+    shares: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> set[tuple[int, frozenset[int]]]:
+    """What `part_checks` asks for: photos and the parts that are taken away from each."""
+    asked: list[tuple[int, frozenset[int]]] = []
+    for threshold in thresholds:
+        part_checks(shares, threshold, lambda *key: asked.append(key) or 0)
+    return set(asked)
+
+
 def part_checks(
     shares: np.ndarray, threshold: float, answer: Callable[[int, frozenset[int]], int]
 ) -> tuple[np.ndarray, np.ndarray]:
