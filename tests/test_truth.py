@@ -7,12 +7,19 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from toys import toy_recipe
+from typer.testing import CliRunner
 
+from carlib.cli import app
+from carlib.data.drawn import open_showroom
 from carlib.errors import RunError
+from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.record import load_records
 from carlib.explain import truth
-from carlib.explain.counterfactual import BLIND, USUAL, explain_truth
+from carlib.explain.counterfactual import BLIND, USUAL, explain_truth, truth_of
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
-from carlib.explain.questions import Questions
+from carlib.explain.questions import CLASS_NAMES, Questions
+from carlib.training.loop import load_or_train
 
 SIDE = 32
 
@@ -213,3 +220,46 @@ def test_a_network_without_a_layer_has_maps_of_pixels_and_other_things_are_refus
     few.classes[:] += 14
     with pytest.raises(RunError, match="knows 3 classes; the drawn cars are of 16"):
         explain_truth(ColorNetwork(), None, few, questions(2))
+
+
+# --- drawn cars ---------------------------------------------------------------------------------
+
+
+def test_drawn_questions_differ_in_what_they_say() -> None:
+    names = CLASS_NAMES[::-1]
+    drawn = Questions.draw(4, 64, seed=1, sticker=True, class_names=names)
+    photos = drawn.photos.numpy()
+    differs = (photos[:, 0] != photos[:, 1]).any(1)
+    assert differs.any((1, 2)).all() and not (differs & ~drawn.causes).any()
+    assert [names[number] for number in drawn.classes[:, 0]] == list(CLASS_NAMES[:4])
+    assert (drawn.classes.sum(1) % 4 == 1).all()  # the other year of the same model
+    elsewhere = (drawn.scenes.numpy() != photos[:, 0]).any(1)
+    assert elsewhere.any((1, 2)).all() and not (elsewhere & ~drawn.exchanged).any()
+    assert (drawn.parts.any(1) <= drawn.car).all()
+    grille = drawn.names.index("grille")
+    lacking = (drawn.without(0, frozenset([grille])).numpy() != photos[0, 0]).any(0)
+    assert lacking.any() and not (lacking & ~drawn.parts[0, grille]).mean() > 0.01
+    assert drawn.parts[:, drawn.names.index("sticker")].any((1, 2)).all()
+    again = Questions.draw(2, 64, seed=1, sticker=True, class_names=names)
+    np.testing.assert_array_equal(again.photos, drawn.photos[:2])
+
+
+def test_classes_of_which_one_year_is_unknown_are_left_out() -> None:
+    drawn = Questions.draw(3, 48, class_names=("cat", *CLASS_NAMES[3:6]))
+    assert drawn.classes.tolist() == [[2, 3], [3, 2], [2, 3]]
+
+
+def test_a_catalog_that_has_counterfactuals_gets_the_table_too() -> None:
+    drawn = open_showroom(photos_per_class=3, size=48, facelifts=True)
+    recipe = toy_recipe(model="simple_resnet_quarter", size=48, store_size=48, epochs=1)
+    run = load_or_train(recipe, drawn.with_val(), progress=False)[1]
+    asked = ["--maps", "2", "--method", "Grad-CAM", "--measure", "deletion", "--json"]
+    done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--data", str(drawn.root), *asked])
+    assert done.exit_code == 0, done.output
+    (record,) = load_records(kind="maps")
+    rows = record.extra["truth"]
+    assert [row["map"] for row in rows] == ["Grad-CAM", *BLIND]
+    assert {"accuracy", "correctness", "preservation", "threshold"} <= rows[0].keys()
+    with pytest.raises(RunError, match="sees photos cut to the car"):
+        cut = Checkpoint.begin(recipe.but(crop="box"), drawn)
+        truth_of(cut, questions(2), questions(2))

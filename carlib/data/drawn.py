@@ -110,9 +110,12 @@ def open_showroom(
             plan = photo_plan(photos_per_class, seed, long_tail, len(lineup.cars))
             plan = [photo for photo in plan if not only or photo[0] in only]
             _build(folder, plan, size, seed, lineup)
-    extras = replace(EXTRAS, counterfactuals=facelifts)
-    catalog = replace(catalog_csv.read(folder), extras=extras)
+    catalog = replace(catalog_csv.read(folder), extras=_extras(lineup))
     return catalog.select_classes(only) if only else catalog
+
+
+def _extras(lineup: Lineup) -> Extras:
+    return replace(EXTRAS, counterfactuals=lineup.facelifts)
 
 
 @functools.cache
@@ -220,7 +223,7 @@ def _build(
         rows = _draw_all(draft, plan, size, seed, lineup)
         source, names = FolderSource(draft), tuple(car.name for car in lineup.cars)
         table = pd.DataFrame(rows).drop(columns="order")
-        Catalog(table, names, "showroom", source, EXTRAS).to_csv(draft / "catalog.csv")
+        Catalog(table, names, "showroom", source, _extras(lineup)).to_csv(draft / "catalog.csv")
         if folder.exists():  # an incomplete one: deleted photos, or another program's
             shutil.rmtree(folder)
         draft.chmod(0o755)
