@@ -14,7 +14,7 @@ import scipy.io
 from layouts import write_compcars, write_devkit
 from PIL import Image
 
-from carlib.data import drawn
+from carlib.data import drawn, lineup
 from carlib.data.drawn import open_showroom, part_mask, redraw
 from carlib.data.images import decode_photo
 from carlib.data.opening import open_catalog
@@ -188,7 +188,7 @@ def test_polygon_tools():
 def few_cars(monkeypatch, tmp_path):
     """Six classes, so that building takes a second."""
     monkeypatch.setenv("CARLIB_CACHE", str(tmp_path / "cache"))
-    for module in (drawn, drawn.sys.modules["layouts"]):
+    for module in (drawn, lineup, drawn.sys.modules["layouts"]):
         monkeypatch.setattr(module, "CARS", CARS[:6])
     return tmp_path
 
