@@ -365,7 +365,7 @@ def test_the_record_of_something_else_is_never_written_over(tmp_path) -> None:
         "data": replace(first, data=first.data | {"fingerprint": "b" * 16}),
         "scoring": replace(first, scoring={"views": ["plain", "mirror"]}),
         "kind": replace(first, kind="views"),
-        "weights": replace(first, checkpoint=first.checkpoint | {"kept": "last"}),
+        "weights": replace(first, checkpoint=first.checkpoint | {"kept": "best"}),
     }
     for what, other in others.items():
         with pytest.raises(RunError, match=f"record of something else.*{what}"):
