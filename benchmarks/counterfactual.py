@@ -1,6 +1,6 @@
 """Heat maps against the truth: networks of drawn cars, each kind of map held against known causes.
 
-    python benchmarks/counterfactual.py [--pairs 32] [--cheap 8] [--data showroom#counterfactual]
+    python benchmarks/counterfactual.py [--pairs 32] [--cheap 6] [--data showroom#counterfactual]
 
 Two years of a drawn car differ in parts that are known, and a photo can be drawn again with the
 other year's: see `carlib.explain.truth` for what is measured. The networks are trained here, or
@@ -16,9 +16,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 from common import tell
 
 from carlib.data.opening import open_catalog
@@ -28,7 +32,7 @@ from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
 from carlib.explain import measures, truth
-from carlib.explain.counterfactual import BLIND, CHEAP, TUNING, Findings, cheap_measures, truth_of
+from carlib.explain.counterfactual import BLIND, CHEAP, TUNING, cheap_measures, truth_of
 from carlib.explain.questions import Questions
 from carlib.training.loop import load_or_train
 
@@ -63,43 +67,48 @@ def main(arguments: list[str] | None = None, networks: Sequence[Network] = NETWO
     parser.add_argument("--data", default="showroom#counterfactual")
     parser.add_argument("--shortcut", default="showroom#counterfactual-sticker")
     parser.add_argument("--pairs", type=int, default=32, help="that are scored")
-    parser.add_argument("--tuning", type=int, default=10, help="pairs that choose thresholds")
-    parser.add_argument("--cheap", type=int, default=8, help="of them for measures without truth")
+    parser.add_argument("--tuning", type=int, default=8, help="pairs that choose thresholds")
+    parser.add_argument("--cheap", type=int, default=6, help="of them for measures without truth")
+    parser.add_argument("--workers", type=int, default=2, help="processes, a network each")
     options = parser.parse_args(arguments)
+    open_catalog(options.data), open_catalog(options.shortcut)  # drawn once, not by each worker
+    ask = partial(scored, options)
+    if options.workers > 1:
+        with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+            found = list(pool.map(ask, networks))
+    else:
+        found = [ask(network) for network in networks]
+    return tell(made_record(options, found))
+
+
+def scored(options: argparse.Namespace, network: Network) -> dict[str, Any]:
+    """One network's rows, its ladder, and the seconds of one core that it took."""
+    torch.set_num_threads(1)  # a core each
+    started = time.process_time()
+    checkpoint = trained(network, options)
+    learned, side = time.process_time(), checkpoint.recipe.scored_size
+    pairs = Questions.draw(options.pairs, side, 0, network.stickers)
+    tuning = Questions.draw(options.tuning, side, TUNING, network.stickers)
+    findings = truth_of(checkpoint, pairs, tuning)
     measures.ROAD_SHARES = [50]  # of three, each of which takes as long as all other measures
-    catalogs = {name: open_catalog(getattr(options, name)).with_val()
-                for name in ("data", "shortcut")}  # fmt: skip
-    rows, ladder, seconds, drawn = [], [], {}, {}
-    for network in networks:
-        started = time.process_time()
-        checkpoint = trained(network, catalogs)
-        learned, key = time.process_time(), (network.stickers, checkpoint.recipe.scored_size)
-        if key not in drawn:
-            drawn[key] = [
-                Questions.draw(count, key[1], seed, network.stickers)
-                for count, seed in ((options.pairs, 0), (options.tuning, TUNING))
-            ]
-        findings = truth_of(checkpoint, *drawn[key])
-        cheap = cheap_measures(Scorer.of(checkpoint), findings, options.cheap)
-        rows += merged(network.name, findings, cheap)
-        ladder += [{"network": network.name} | row for row in findings.ladder()]
-        seconds[network.name] = [learned - started, time.process_time() - learned]
-        print(f"{network.name}: {seconds[network.name]}", flush=True)
-    return tell(made_record(options, catalogs["data"], rows, ladder, seconds))
+    cheap = cheap_measures(Scorer.of(checkpoint), findings, options.cheap)
+    by_map = {row["map"]: row for row in cheap.to_dict("records")}
+    about = {"network": network.name}
+    return {
+        "rows": [about | row | by_map[row["map"]] for row in findings.rows()],
+        "ladder": [about | row for row in findings.ladder()],
+        "seconds": {f"{network.name}, training": learned - started,
+                    f"{network.name}, scoring": time.process_time() - learned},
+    }  # fmt: skip
 
 
-def trained(network: Network, catalogs: dict) -> Checkpoint:
+def trained(network: Network, options: argparse.Namespace) -> Checkpoint:
     """The network, trained or loaded; before any training where it learns from nothing."""
     recipe = get_recipe(network.recipe, seed=network.seed)
+    catalog = open_catalog(options.shortcut if network.learns == "shortcut" else options.data)
     if not network.learns:
-        return Checkpoint.begin(recipe, catalogs["data"])
-    return load_or_train(recipe, catalogs[network.learns], progress=False)[0]
-
-
-def merged(name: str, findings: Findings, cheap: pd.DataFrame) -> list[dict[str, object]]:
-    """A row per kind of map: measures with the truth, and without."""
-    by_map = {row["map"]: row for row in cheap.to_dict("records")}
-    return [{"network": name} | row | by_map[row["map"]] for row in findings.rows()]
+        return Checkpoint.begin(recipe, catalog)
+    return load_or_train(recipe, catalog.with_val(), progress=False)[0]
 
 
 def agreements(rows: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -115,19 +124,20 @@ def agreements(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return found
 
 
-def made_record(options, catalog, rows, ladder, seconds) -> Record:
-    told = {row["network"]: row for row in reversed(rows) if row["map"] == "Grad-CAM"}
-    metrics = {f"{name}: {key}": row[key] for name, row in told.items()
+def made_record(options: argparse.Namespace, found: list[dict[str, Any]]) -> Record:
+    rows = [row for one in found for row in one["rows"]]
+    metrics = {f"{row['network']}: {key}": row[key] for row in rows if row["map"] == "Grad-CAM"
                for key in ("flips", "contrastivity", "correctness") if key in row}  # fmt: skip
+    catalog = open_catalog(options.data)
     return Record(
         kind="benchmark",
         topic="counterfactual",
         data={"catalog": catalog.name, "fingerprint": catalog.fingerprint, "photos": options.pairs},
         metrics=metrics,
         scoring={"pairs": options.pairs, "tuning": options.tuning, "cheap": options.cheap},
-        extra={"rows": rows, "ladder": ladder, "agreement": agreements(rows), "aim": AIM},
-        timing={f"{name}, {what}": value for name, both in seconds.items()
-                for what, value in zip(("training", "scoring"), both, strict=True)},
+        extra={"rows": rows, "ladder": [row for one in found for row in one["ladder"]],
+               "agreement": agreements(rows), "aim": AIM},
+        timing={name: value for one in found for name, value in one["seconds"].items()},
         command=command_line(),
     )  # fmt: skip
 

@@ -155,7 +155,9 @@ def test_counterfactual_compares_networks_and_measures(monkeypatch):
         photos_per_class=3, size=48, facelifts=True, sticker=1.0 if "sticker" in name else None
     ))  # fmt: skip
     networks = [network for network in bench.NETWORKS if network.name in ("untrained", "shortcut")]
-    record = bench.main(["--pairs", "3", "--tuning", "2", "--cheap", "2"], networks)
+    record = bench.main(
+        ["--pairs", "3", "--tuning", "2", "--cheap", "1", "--workers", "1"], networks
+    )
     rows = record.extra["rows"]
     assert len(rows) == 2 * 11 and {row["network"] for row in rows} == {"untrained", "shortcut"}
     assert {"road", "insertion", "single_deletion", "times_car_area"} <= rows[0].keys()
