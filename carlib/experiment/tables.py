@@ -32,7 +32,8 @@ SIAMESE = ("siamese_resnet18", "siamese_resnet50", "siamese_efficientnet", "siam
            "siamese_lite0")  # fmt: skip
 EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "efficientnetv2_mlp",
-           "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal", *METHODS)  # fmt: skip
+           "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal",
+           *METHODS)  # fmt: skip
 NAMES = (*SCRATCH, *TRANSFER, *EARLIER)
 COMPARING = ("lite0_contrastive", "lite0_triplet", "lite0_multi_similarity", "lite0_proxy_anchor",
              "lite0_arcface", "siamese_lite0")  # fmt: skip
