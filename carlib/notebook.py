@@ -99,15 +99,20 @@ class Setup:
             record.write(runs_root() / "records")
         return record
 
-    def some_classes(self, step: int) -> Catalog:
+    def some_classes(self, step: int, more_val: int = 0) -> Catalog:
         """Every `step`-th class of the drawn cars, so that trainings are short; all photographs.
 
-        Raises `DataError` where there are not two classes to tell apart.
+        Of each, `more_val` photos are drawn for val besides those that there are, so that smaller
+        differences can be told. Raises `DataError` where there are not two classes to tell apart.
         """
         if self.catalog.num_classes < 2:
             raise DataError(f"{self.catalog.name} has one class; it takes two to tell them apart.")
         few = range(0, self.catalog.num_classes, step)
-        return self.catalog if self.real or len(few) < 6 else self.catalog.select_classes(few)
+        if self.real or len(few) < 6:
+            return self.catalog
+        if more_val and self.catalog.extras.dataset == "showroom":
+            return open_catalog("showroom", only=few, more_val=more_val)
+        return self.catalog.select_classes(few)
 
 
 def setup(seed: int = 0, data: str = "", profile: str = "", drive: bool = False) -> Setup:

@@ -73,7 +73,11 @@ def as_trained(device: torch.device, wanted: str) -> contextlib.AbstractContextM
 
 
 def scoring_precision(device: torch.device, wanted: str) -> str:
-    """In which precision a network answers: as it was trained on a GPU, in full on a CPU."""
+    """In which precision a network answers: as it was trained on a GPU, in full on a CPU.
+
+    There bf16 would be up to 2.5 times as fast, but changed the published network's answer to one
+    val photo in a hundred.
+    """
     return "no" if device.type == "cpu" else precision_on(device, wanted)
 
 

@@ -7,8 +7,10 @@ import mmap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from carlib.data.drawn import open_showroom
 from carlib.experiment.record import load_records
 from carlib.timing import medians, memory, ratios, taking_turns
 
@@ -141,3 +143,27 @@ def test_heat_maps_times_the_quick_methods(toy_root, monkeypatch) -> None:
     record = maps.main(["--data", str(toy_root), "--photos", "9", "--rounds", "1"])
     assert record.metrics["largest difference of one at a time"] < 1e-3
     assert set(record.extra["seconds"]) == {"Grad-CAM", "Grad-CAM++", "Layer-CAM", "Eigen-CAM"}
+
+
+def test_counterfactual_compares_networks_and_measures(monkeypatch):
+    bench = load("counterfactual")
+    plain = bench.get_recipe
+    monkeypatch.setattr(bench, "get_recipe", lambda name, **changes: plain(
+        name, size=48, store_size=48, epochs=1, **changes
+    ))  # fmt: skip
+    monkeypatch.setattr(bench, "open_catalog", lambda name: open_showroom(
+        photos_per_class=3, size=48, facelifts=True, sticker=1.0 if "sticker" in name else None
+    ))  # fmt: skip
+    networks = [network for network in bench.NETWORKS if network.name in ("untrained", "shortcut")]
+    record = bench.main(
+        ["--pairs", "3", "--tuning", "2", "--cheap", "1", "--workers", "1"], networks
+    )
+    rows = record.extra["rows"]
+    assert len(rows) == 2 * 11 and {row["network"] for row in rows} == {"untrained", "shortcut"}
+    assert {"road", "insertion", "single_deletion", "times_car_area"} <= rows[0].keys()
+    assert all("times_shortcut_area" in row for row in rows if row["network"] == "shortcut")
+    agreement = pd.DataFrame(record.extra["agreement"])
+    assert set(agreement["among"]) == {"all maps", "methods"} and (agreement["networks"] <= 2).all()
+    assert agreement["correlation"].between(-1, 1).all()
+    assert {"untrained, scoring", "shortcut, training"} <= record.timing.keys()
+    assert load_records(kind="benchmark")[0].topic == "counterfactual"

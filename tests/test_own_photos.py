@@ -1,6 +1,7 @@
 """Every notebook on photographs of somebody's own: what the data do not have is said, not missed.
 
-`make test` runs a small folder without boxes, makes and sides under profile "tiny". With
+`make test` runs a small folder without boxes, makes and sides under profile "tiny", and there the
+solutions of the exercises as well: with two epochs of small photos each of them is quick. With
 `CARLIB_PATHS=all` (make test-paths) come other sizes, the layouts that data sets are handed around
 in, and the photographs that CARLIB_PHOTOS names, if it does.
 """
@@ -60,7 +61,7 @@ def kept() -> dict[str, bytes]:
 def executed(tool: ModuleType, path: Path, target: Path) -> str:
     """What a copy of the notebook printed; nothing is written beside the original."""
     before = kept()
-    tool.run(path, target)
+    tool.run(path, target, solve=True)
     assert kept() == before
     cells = [c for c in nbformat.read(target, as_version=4).cells if c.cell_type == "code"]
     outputs = [out for cell in cells for out in cell.outputs]
@@ -99,6 +100,23 @@ def test_a_small_folder_of_ones_own(run, private: Path, path: Path) -> None:
     said = run(path, colors(private / "photos"))
     for sentence in SAID[path.stem]:
         assert sentence in said
+
+
+def test_a_solution_that_does_not_run_is_found(tool, private: Path, tmp_path: Path, monkeypatch):
+    cells = [
+        nbformat.v4.new_markdown_cell("# Cars\n\nText."),
+        nbformat.v4.new_code_cell("import carlib\n\nhere = carlib.setup()"),
+        nbformat.v4.new_markdown_cell(
+            "<details><summary>Solution</summary>\n\n```python\nhere.no_such_thing\n```\n\n</details>"
+        ),
+    ]
+    path, target = tmp_path / "one.ipynb", tmp_path / "copy.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    monkeypatch.setenv("CARLIB_DATA", str(colors(private / "photos")))
+    tool.run(path, target)
+    with pytest.raises(CellExecutionError, match="no_such_thing"):
+        tool.run(path, target, solve=True)
+    assert len(nbformat.read(target, as_version=4).cells) == len(cells)
 
 
 # --- in `make test-paths` -------------------------------------------------------------------------

@@ -246,6 +246,21 @@ def notebooks_tool():
     return tool
 
 
+@each_notebook
+def test_exercises_have_solutions_that_python_can_read(path: Path) -> None:
+    """That they run is tested with everything else on a folder of one's own photographs."""
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    _, heading, below = text.partition("\n## Exercises\n")
+    if not heading:
+        pytest.skip("no exercises yet")
+    asked = re.findall(r"^\*\*\d+\. ", below, re.MULTILINE)
+    solved = notebooks_tool().solutions(notebook)
+    assert len(asked) >= 3 and len(solved) == len(asked)
+    for code in solved:
+        compile(code, path.name, "exec")
+
+
 def test_stamps_are_up_to_date(monkeypatch) -> None:
     """Badges, set-up cells and lists are what pyproject says, tables what the records say."""
     monkeypatch.delenv("CARLIB_RESULTS")

@@ -14,7 +14,7 @@ import scipy.io
 from layouts import write_compcars, write_devkit
 from PIL import Image
 
-from carlib.data import drawn
+from carlib.data import drawn, lineup
 from carlib.data.drawn import open_showroom, part_mask, redraw
 from carlib.data.images import decode_photo
 from carlib.data.opening import open_catalog
@@ -188,7 +188,7 @@ def test_polygon_tools():
 def few_cars(monkeypatch, tmp_path):
     """Six classes, so that building takes a second."""
     monkeypatch.setenv("CARLIB_CACHE", str(tmp_path / "cache"))
-    for module in (drawn, drawn.sys.modules["layouts"]):
+    for module in (drawn, lineup, drawn.sys.modules["layouts"]):
         monkeypatch.setattr(module, "CARS", CARS[:6])
     return tmp_path
 
@@ -226,7 +226,8 @@ def test_an_interrupted_or_damaged_build_is_rebuilt(few_cars, monkeypatch):
         damage()
         assert open_showroom(photos_per_class=3, size=32) == catalog
         assert victim.stat().st_size > 0
-    left = [path for path in catalog.root.parent.iterdir() if path.suffix != ".lock"]
+    # On a slow machine digests of the photos are kept beside it: files no longer young.
+    left = [path for path in catalog.root.parent.glob("showroom*") if path.suffix != ".lock"]
     assert left == [catalog.root]
 
 
@@ -248,6 +249,15 @@ def test_some_cars_alone_are_the_photos_that_all_have(few_cars):
         open_showroom(only=(1, 9))
 
 
+def test_more_photos_to_score_leave_all_others_as_they_are(few_cars):
+    plain = open_showroom(photos_per_class=4, size=32).table
+    more = open_showroom(photos_per_class=4, size=32, more_val=2).table
+    added = more[~more["path"].isin(plain["path"])]
+    assert set(added["split"]) == {"val"} and (added["label"].value_counts() == 2).all()
+    kept = more.drop(added.index).reset_index(drop=True)
+    assert kept.equals(plain)
+
+
 def test_a_folder_of_the_name_does_not_hide_the_drawn_cars(few_cars, monkeypatch):
     (few_cars / "showroom").mkdir()
     monkeypatch.chdir(few_cars)
@@ -267,6 +277,7 @@ def test_the_variant_of_two_years(few_cars, monkeypatch):
 def test_wrong_parameters_are_named(few_cars):
     for parameters in (
         {"photos_per_class": 2}, {"size": 8}, {"seed": -1}, {"long_tail": 0.5},
+        {"more_val": -1},
     ):  # fmt: skip
         with pytest.raises(DataError, match=next(iter(parameters))):
             open_showroom(**parameters)

@@ -142,6 +142,7 @@ def test_some_classes_are_all_of_photographs_and_a_part_of_drawn_cars(here) -> N
     assert here.some_classes(step=4) is here.catalog
     drawn = replace(rows(*[2] * 24), extras=Extras(publishable=True))
     assert replace(here, catalog=drawn).some_classes(4).class_names == drawn.class_names[::4]
+    assert here.some_classes(4, more_val=9) is here.catalog  # nobody can draw photographs
     few = drawn.select_classes([0, 1])
     assert replace(here, catalog=few).some_classes(4) is few
     with pytest.raises(DataError, match="has one class; it takes two"):

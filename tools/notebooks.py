@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 1800  # seconds for one cell on the drawn cars, against hangs; real photos have none
 KEPT_METADATA = {"kernelspec", "language_info"}
 FROM_RECORDS = re.compile(r"full_scale\([^()]*\)")  # a cell that shows records, no more
+FOLDED = re.compile(r"<details>.*?</details>", re.DOTALL)
+FENCED = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 TIMED = "notebooks"  # topic of the record of running times and memory
 
 SETUP = """\
@@ -193,17 +195,27 @@ def copies_folder() -> Path | None:
     return runs_root() / "notebooks" / file_name(catalog.name, catalog.fingerprint[:8])
 
 
-def run(path: Path, target: Path) -> tuple[float, float, float]:
+def solutions(notebook: nbformat.NotebookNode) -> list[str]:
+    """The code of the folded solutions below the exercises, one piece per solution."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    pieces = ("\n".join(FENCED.findall(folded)) for folded in FOLDED.findall(text))
+    return [code for code in pieces if code]
+
+
+def run(path: Path, target: Path, solve: bool = False) -> tuple[float, float, float]:
     """Execute a notebook and save it with outputs as `target`; seconds, the most memory in GiB, and
     how long its trainings would take a T4 on photographs, in seconds by estimate.
 
-    A copy is saved even where a cell fails, with the error in it; a committed notebook is not.
+    A copy is saved even where a cell fails, with the error in it; a committed notebook is not. With
+    `solve` the solutions of the exercises are run below the last cell, and not saved.
     """
     from nbclient import NotebookClient
 
     held = []
     notebook = stamp(path)
-    notebook.cells.append(nbformat.v4.new_code_cell('here.seconds_on("T4")'))  # asked, not saved
+    asked = [*(solutions(notebook) if solve else []), 'here.seconds_on("T4")']  # not saved
+    kept = len(notebook.cells)
+    notebook.cells += map(nbformat.v4.new_code_cell, asked)
     copied = target != path
     client = NotebookClient(
         notebook,
@@ -217,11 +229,12 @@ def run(path: Path, target: Path) -> tuple[float, float, float]:
         client.execute()
     except Exception:
         if copied:
-            del notebook.cells[-1]
+            del notebook.cells[kept:]
             nbformat.write(notebook, target)
         raise
     seconds = time.perf_counter() - started
-    estimate = float(notebook.cells.pop().outputs[0].data["text/plain"])
+    estimate = float(notebook.cells[-1].outputs[0].data["text/plain"])
+    del notebook.cells[kept:]
     clean(notebook)
     nbformat.write(notebook, target)
     return seconds, max(held), estimate

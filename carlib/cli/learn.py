@@ -129,7 +129,23 @@ def _map_record(
     seen = see(checkpoint, catalog, split, count)
     masks = known_masks(catalog, seen.rows, seen.framing)
     asked = {name: value for name, value in asked.items() if value}  # else every one
-    return score_maps(checkpoint, catalog, seen, *masks, **asked)
+    record = score_maps(checkpoint, catalog, seen, *masks, **asked)
+    if catalog.extras.counterfactuals and checkpoint.recipe.crop == "whole":
+        record.extra["truth"] = _truth_rows(checkpoint, count, asked)
+    return record
+
+
+def _truth_rows(checkpoint: Checkpoint, count: int, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Heat maps of so many cars that are drawn a second time, with other parts."""
+    from carlib.explain.counterfactual import TUNING, truth_of
+    from carlib.explain.questions import Questions
+
+    side, names = checkpoint.recipe.scored_size, checkpoint.class_names
+    scored, tuning = (Questions.draw(count, side, seed, class_names=names) for seed in (0, TUNING))
+    findings = truth_of(
+        checkpoint, scored, tuning, asked.get("methods", ()), asked.get("layer", "")
+    )
+    return findings.rows()
 
 
 @app.command("compare")
@@ -339,8 +355,9 @@ def _print_views(record: Record, path: Path) -> None:
 
 
 def _print_maps(record: Record, path: Path) -> None:
-    measures = [name for name in record.extra["rows"][0] if not name.endswith("_interval")]
-    show_table(record.extra["rows"], *measures)
+    for rows in (record.extra["rows"], record.extra.get("truth")):
+        if rows:
+            show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
     say(f"record {path}")
 
 

@@ -45,6 +45,7 @@ class Extras:
     dataset: str = ""  # "stanford-cars", "compcars" or "showroom", told by its content; else ""
     part_masks: str = ""  # folder below the root with a mask of part ids for every photo
     pair_lists: str = ""  # folder below the root with official lists of pairs
+    counterfactuals: bool = False  # its cars can be drawn again, with parts swapped or taken away
     publishable: bool = False  # pictures may be shown in public, as drawn cars may
 
     @classmethod

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,31 @@ from filelock import FileLock
 import carlib
 from carlib import showroom
 from carlib.data.catalog import Catalog, Extras
+from carlib.data.lineup import SHOWROOM_VERSION, Lineup
 from carlib.data.readers import catalog_csv
 from carlib.data.sources import FolderSource
 from carlib.errors import DataError
 from carlib.files import made
 from carlib.paths import cache_root
+from carlib.showroom.facelifts import FACELIFTS
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
 from carlib.showroom.painter import Drawing
 from carlib.showroom.snapshots import draw_photo
 
-SHOWROOM_VERSION = "3"
-"""Part of every photo's name: a change here makes other photos of them all."""
-
 EXTRAS = Extras("showroom", part_masks="parts", publishable=True)
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 YEARS = {"photos_per_class": 160, "size": 224, "only": (4, 5)}
 """Variant "years": one car in both years, drawn larger, so that one can learn what differs."""
+FRONTS = {"photos_per_class": 110, "size": 128, "facelifts": True}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "years": YEARS,
+    "counterfactual": FRONTS,
+    "counterfactual-sticker": FRONTS | {"sticker": 0.95},
+}
+"""Parameters of `open_showroom` by the name that stands for them. Of "counterfactual", 8 models in
+two years from in front, every photo can be drawn again with parts swapped or removed: see
+`carlib.showroom.counterfactual`."""
 _WORKERS = 2
 
 
@@ -57,42 +65,61 @@ def open_showroom(
     seed: int = 0,
     long_tail: float = 1.0,
     only: Sequence[int] = (),
+    more_val: int = 0,
     task: str = "",
+    facelifts: bool = False,
+    sticker: float | None = None,
 ) -> Catalog:
     """The drawn cars as a catalog; draws them first if the cache does not hold them.
 
     Of each class the first 70 % of the photos are split "train", then 15 % "val" and the rest
     "test". `size` is the longer side of a photo, in pixels; photos are 1:1 to 3:2. With
     `long_tail` = f > 1 the classes' numbers of training photos fall exponentially from n to n / f;
-    val and test stay balanced. `only` draws some classes, by their labels, which then count from
-    0 in the order given; `task` "years" is short for the parameters of YEARS. Raises DataError for
-    parameters that make no data set.
+    val and test stay balanced. `more_val` photos per class join val and change nothing else: the
+    more there are, the smaller a difference can be told. `only` draws some classes, by their
+    labels, which then count from 0 in the order given. `facelifts` draws the cars of
+    `carlib.showroom.facelifts`, size x size. With a `sticker` they all wear one on the windshield,
+    in one of two colors: in train it is that of their year with this probability, in val and test
+    with .5, where it tells nothing. `task` is short for the parameters in VARIANTS; of all others
+    it takes only `seed` and `sticker`. Raises DataError for parameters that make no data set.
     """
     if task:
-        if task != "years":
-            raise DataError(f"the showroom has no variant {task!r}; known: showroom#years")
-        return open_showroom(**YEARS, seed=seed)
+        if task not in VARIANTS:
+            known = ", ".join(f"showroom#{name}" for name in VARIANTS)
+            raise DataError(f"the showroom has no variant {task!r}; known: {known}")
+        stuck = {} if sticker is None else {"sticker": sticker}
+        return open_showroom(**VARIANTS[task] | stuck, seed=seed)
     params: dict[str, Any] = {
         "photos_per_class": photos_per_class,
         "size": size,
         "seed": seed,
         "long_tail": long_tail,
     }
-    _check(**params)
-    if unknown := set(only) - set(range(len(CARS))):
-        raise DataError(f"the showroom has cars 0 to {len(CARS) - 1}, not {min(unknown)}")
+    _check(**params, more_val=more_val)
+    lineup = Lineup(facelifts, sticker)
+    if unknown := set(only) - set(range(len(lineup.cars))):
+        raise DataError(f"the showroom has cars 0 to {len(lineup.cars) - 1}, not {min(unknown)}")
     if only:
         params["only"] = sorted(only)
+    if more_val:
+        params["more_val"] = more_val
+    if facelifts:
+        params["lineup"] = asdict(lineup)
     told = json.dumps(params | {"renderer": _renderer()}, sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:10]
     folder = cache_root() / f"showroom-{SHOWROOM_VERSION}-{digest}"
     made(folder.parent)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if not _is_complete(folder):
-            plan = photo_plan(photos_per_class, seed, long_tail)
-            _build(folder, [photo for photo in plan if not only or photo[0] in only], size, seed)
-    catalog = replace(catalog_csv.read(folder), extras=EXTRAS)
+            plan = photo_plan(photos_per_class, seed, long_tail, more_val, len(lineup.cars))
+            plan = [photo for photo in plan if not only or photo[0] in only]
+            _build(folder, plan, size, seed, lineup)
+    catalog = replace(catalog_csv.read(folder), extras=_extras(lineup))
     return catalog.select_classes(only) if only else catalog
+
+
+def _extras(lineup: Lineup) -> Extras:
+    return replace(EXTRAS, counterfactuals=lineup.facelifts)
 
 
 @functools.cache
@@ -118,7 +145,8 @@ def part_mask(catalog: Catalog, row: int) -> np.ndarray:
 
 def changed_mask(parts: np.ndarray, make: str, model: str) -> np.ndarray:
     """Where part ids (..., H, W) are of parts in which the two years of a model differ; bool."""
-    return np.isin(parts, [PARTS.index(name) for name in changed_parts(make, model)])
+    names = changed_parts(make, model, (*CARS, *FACELIFTS))
+    return np.isin(parts, [PARTS.index(name) for name in names])
 
 
 def redraw(
@@ -135,36 +163,42 @@ def redraw(
     raise DataError(f"{path}: not a photo of this showroom; give the arguments it was opened with")
 
 
-def photo_plan(photos_per_class: int, seed: int, long_tail: float) -> list[tuple[int, int, str]]:
-    """(class index, photo index, split) of every photo of the data set."""
+def photo_plan(
+    photos_per_class: int, seed: int, long_tail: float, more_val: int = 0, classes: int = 0
+) -> list[tuple[int, int, str]]:
+    """(class index, photo index, split) of every photo of a data set; of `CARS` by default."""
+    classes = classes or len(CARS)
     train = max(1, round(photos_per_class * TRAIN_SHARE))
     val = max(1, round(photos_per_class * VAL_SHARE))
-    rank = np.random.Generator(np.random.PCG64([seed, 11])).random(len(CARS)).argsort()
+    rank = np.random.Generator(np.random.PCG64([seed, 11])).random(classes).argsort()
     plan = []
     for label, place in enumerate(rank.argsort()):
-        kept = max(1, round(train * long_tail ** (-place / (len(CARS) - 1))))
+        kept = max(1, round(train * long_tail ** (-place / (classes - 1))))
         for index in range(photos_per_class):
             if index < train:
                 if index < kept:
                     plan.append((label, index, "train"))
             else:
                 plan.append((label, index, "val" if index < train + val else "test"))
+        added = range(photos_per_class, photos_per_class + more_val)
+        plan += [(label, index, "val") for index in added]
     return plan
 
 
 def photo_name(label: int, index: int, seed: int) -> str:
-    """File stem of a photo: tells nothing, and differs for every photo of every seed."""
-    key = f"showroom {SHOWROOM_VERSION}:{seed}:{label}:{index}"
-    return hashlib.sha256(key.encode()).hexdigest()[:14]
+    """File stem of a photo of `CARS`."""
+    return Lineup().photo_name(label, index, "", seed)
 
 
-def _check(photos_per_class: int, size: int, seed: int, long_tail: float) -> None:
+def _check(photos_per_class: int, size: int, seed: int, long_tail: float, more_val: int) -> None:
     if photos_per_class < 3:
         raise DataError(f"photos_per_class is {photos_per_class}; three splits need 3 at least.")
     if not 32 <= size <= 1024:
         raise DataError(f"size is {size}; the showroom draws photos of 32 to 1024 pixels.")
     if seed < 0:
         raise DataError(f"seed is {seed}; give a number from 0 up.")
+    if more_val < 0:
+        raise DataError(f"more_val is {more_val}; give a number from 0 up.")
     if long_tail < 1:
         raise DataError(f"long_tail is {long_tail}; it is largest / smallest class, so 1 or more.")
 
@@ -183,7 +217,9 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int) -> None:
+def _build(
+    folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int, lineup: Lineup
+) -> None:
     """Draw everything beside `folder`, then rename: a folder of that name is always whole."""
     began = time.perf_counter()
     cars = len({label for label, _, _ in plan})
@@ -192,10 +228,10 @@ def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int)
     try:
         for part in ("photos", "parts"):
             (draft / part).mkdir()
-        rows = _draw_all(draft, plan, size, seed)
-        source, names = FolderSource(draft), tuple(car.name for car in CARS)
+        rows = _draw_all(draft, plan, size, seed, lineup)
+        source, names = FolderSource(draft), tuple(car.name for car in lineup.cars)
         table = pd.DataFrame(rows).drop(columns="order")
-        Catalog(table, names, "showroom", source, EXTRAS).to_csv(draft / "catalog.csv")
+        Catalog(table, names, "showroom", source, _extras(lineup)).to_csv(draft / "catalog.csv")
         if folder.exists():  # an incomplete one: deleted photos, or another program's
             shutil.rmtree(folder)
         draft.chmod(0o755)
@@ -205,13 +241,15 @@ def _build(folder: Path, plan: list[tuple[int, int, str]], size: int, seed: int)
     print(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in the cache", flush=True)
 
 
-def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: int) -> list[dict]:
+def _draw_all(
+    draft: Path, plan: list[tuple[int, int, str]], size: int, seed: int, lineup: Lineup
+) -> list[dict]:
     """Draw the plan, in several processes when it is long.
 
     Workers are fresh interpreters, not forks: a notebook with threads cannot be forked safely.
     """
     if len(plan) < 300 or (os.cpu_count() or 1) < 2:
-        return draw_share(draft, plan, size, seed)
+        return draw_share(draft, plan, size, seed, lineup)
     step = -(-len(plan) // _WORKERS)  # neighbours are of one class and share its mesh
     shares = [plan[i * step : (i + 1) * step] for i in range(_WORKERS)]
     package_root = str(Path(carlib.__file__).parents[1])
@@ -219,7 +257,8 @@ def _draw_all(draft: Path, plan: list[tuple[int, int, str]], size: int, seed: in
     workers = []
     for number, share in enumerate(shares):
         task = draft / f"task-{number}.json"
-        task.write_text(json.dumps({"plan": share, "size": size, "seed": seed}), encoding="utf-8")
+        values = {"plan": share, "size": size, "seed": seed, "lineup": asdict(lineup)}
+        task.write_text(json.dumps(values), encoding="utf-8")
         command = [sys.executable, "-c", _WORKER, str(task)]
         workers.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}))
     failed = [worker.wait() for worker in workers]
@@ -240,18 +279,20 @@ def run_task(file: str) -> None:
     """Body of a worker process: draw the photos listed in a task file, leave their rows beside."""
     cv2.setNumThreads(1)
     path = Path(file)
-    rows = draw_share(path.parent, **json.loads(path.read_text(encoding="utf-8")))
+    values = json.loads(path.read_text(encoding="utf-8"))
+    rows = draw_share(path.parent, **values | {"lineup": Lineup(**values["lineup"])})
     path.with_suffix(".rows").write_text(json.dumps(rows), encoding="utf-8")
 
 
-def draw_share(folder: Path, plan: list, size: int, seed: int) -> list[dict]:
+def draw_share(folder: Path, plan: list, size: int, seed: int, lineup: Lineup) -> list[dict]:
     """Draw photos into `folder` and return their catalog rows."""
     rows = []
     for label, index, split in plan:
-        drawing, name = draw_photo(label, index, seed, size), photo_name(label, index, seed)
+        drawing = lineup.draw(label, index, split, size, seed)
+        name = lineup.photo_name(label, index, split, seed)
         _write_png(folder / "photos" / f"{name}.png", drawing.image[..., ::-1])
         _write_png(folder / "parts" / f"{name}.png", drawing.parts)
-        car, (x1, y1, x2, y2) = CARS[label], drawing.box
+        car, (x1, y1, x2, y2) = lineup.cars[label], drawing.box
         rows.append(
             {
                 "path": f"photos/{name}.png", "label": label, "class_name": car.name,

@@ -97,7 +97,10 @@ class Record:
         recipe, weights = self.recipe or {}, self.checkpoint or {}
         kept = weights.get("kept", "")
         digits = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        how = ("" if kept in ("best", self.kind) else kept, self.scoring.get("points", ""))
+        how = (
+            "" if kept in (recipe.get("keep", "best"), self.kind) else kept,
+            self.scoring.get("points", ""),
+        )
         seed = f"seed{recipe['seed']}" if "seed" in recipe and weights else ""
         where = (self.data.get("catalog", ""), seed)
         return file_name(self.kind, self.topic, recipe.get("name", ""), *how, *where, digits)

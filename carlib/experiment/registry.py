@@ -139,6 +139,14 @@ for _name in ("s2_lite0", "s3_lite0", "s4_lite0"):
 _add("years", "lite0_cpu", note="which of two years? for showroom#years", crop="box", margin=0.1,
      augment="light", size=192, eval_size=0, start_size=0, store_size=224, cutmix=0.0, epochs=16,
      batch_size=32)  # fmt: skip
+# A minute or two each: several of them are held against what is known of drawn cars.
+_add("fronts", note="which of two years? from scratch, for showroom#counterfactual",
+     model="simple_resnet_quarter", augment="light", store_size=112, smoothing=0.05, lr=3e-3,
+     epochs=24, batch_size=32, eval_every=4)  # fmt: skip
+_add("fronts_half", "fronts", note="the same with a wider network", model="simple_resnet_half",
+     epochs=10, eval_every=2)  # fmt: skip
+_add("fronts_lite0", "fronts", note="the same, fine-tuned", model="efficientnet_lite0",
+     weights="pretrained", statistics="model", lr=1e-3, epochs=6, eval_every=2)  # fmt: skip
 _add("lite0_frozen", note="frozen EfficientNet-Lite0, linear head on features computed once",
      model="efficientnet_lite0", weights="pretrained", statistics="model", plan="head", size=224,
      augment="none", smoothing=0.0, lr=3e-3, weight_decay=0.01, epochs=40,

@@ -165,6 +165,23 @@ def similarity_maps(
 
 
 def _maps_of(scorer, model, photos, targets, method: str, layer: str, batch_size: int):
+    where = target_layer(scorer.network, photos.shape[-1], scorer.channels, layer)
+    return maps_at(model, where, photos, targets, method, batch_size)
+
+
+def maps_at(
+    model: nn.Module,
+    layer: Layer,
+    photos: torch.Tensor,
+    targets: Sequence[Callable[[torch.Tensor], torch.Tensor]],
+    method: str = "Grad-CAM",
+    batch_size: int = 16,
+) -> np.ndarray:
+    """Maps (photos, side, side) float32 in 0…1 by any module that takes photos, at a layer of it.
+
+    A target makes of what the module says of its photo the number that is explained. Raises
+    `RunError` for an unknown method, and for photos that are none or lack a target.
+    """
     import pytorch_grad_cam
 
     if method not in METHODS:
@@ -174,9 +191,9 @@ def _maps_of(scorer, model, photos, targets, method: str, layer: str, batch_size
             f"maps need photos (photos, 3, side, side) and a class each, not "
             f"{tuple(photos.shape)} and {len(targets)}"
         )
-    where = target_layer(scorer.network, photos.shape[-1], scorer.channels, layer)
+    device = next(model.parameters()).device
     kind = getattr(pytorch_grad_cam, METHODS[method])
-    cam = kind(model=model, target_layers=[where.module], reshape_transform=where.reshape)
+    cam = kind(model=model, target_layers=[layer.module], reshape_transform=layer.reshape)
     cam.batch_size = batch_size
     # Score-CAM draws a bar for each photo. The others leave stderr alone, which threads share.
     noisy = method == "Score-CAM"
@@ -185,7 +202,7 @@ def _maps_of(scorer, model, photos, targets, method: str, layer: str, batch_size
     try:  # not `with cam`, which swallows an IndexError
         for start in range(0, len(photos), batch_size):
             # With a gradient asked of the photos there is one at every layer, frozen or not.
-            part = photos[start : start + batch_size].to(scorer.device).requires_grad_(True)
+            part = photos[start : start + batch_size].to(device).requires_grad_(True)
             with quiet:
                 maps.append(cam(input_tensor=part, targets=targets[start : start + batch_size]))
     finally:

@@ -22,6 +22,7 @@ from carlib.plots.charts import (
     similarity_histograms,
     size_and_aspect,
 )
+from carlib.plots.diagrams import flow
 from carlib.plots.pictures import (
     augmentations,
     catalog_montage,

@@ -253,10 +253,13 @@ def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -
     """The full confusion matrix, rows normalized; classes in label order, so makes are blocks."""
     matrix = confusion(labels, answers, catalog.num_classes).astype(float)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
-    figure, ax = plt.subplots(figsize=(5, 4.4))
-    every = max(1, catalog.num_classes // 8)  # ticks
+    every = max(1, catalog.num_classes // 24)  # names that there is room for
+    ticks, names = np.arange(catalog.num_classes)[::every], catalog.class_names[::every]
+    figure, ax = plt.subplots(figsize=(6.4, 5.6))
     sns.heatmap(matrix, vmin=0, vmax=1, cmap="magma_r", square=True, rasterized=True, ax=ax,
-                xticklabels=every, yticklabels=every, cbar_kws={"shrink": 0.8})  # fmt: skip
+                xticklabels=False, yticklabels=False, cbar_kws={"shrink": 0.8})  # fmt: skip
+    ax.set_xticks(ticks + 0.5, names, rotation=90, fontsize=6)
+    ax.set_yticks(ticks + 0.5, names, rotation=0, fontsize=6)
     ax.grid(visible=False)
     ax.set(
         xlabel="predicted class", ylabel="true class", title="Confusion, share of the true class"

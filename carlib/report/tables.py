@@ -179,7 +179,7 @@ def _study(topic: str) -> Callable[[Sequence[Record]], Rows]:
     return rows
 
 
-_SCORES = ("recipe", "accuracy", "interval", "top5", "macro_f1", "seeds", "training", "on")
+_SCORES = ("recipe", "accuracy", "interval", "top5", "seeds", "training", "on")
 _NEIGHBORS = ("recipe", "loss", "dims", "seeds", "recall_at_1", "interval", "recall_at_8",
               "r_precision", "map_at_r", "effective_rank")  # fmt: skip
 

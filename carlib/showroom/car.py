@@ -22,10 +22,11 @@ from carlib.showroom.mesh import Layer, Mesh, MeshBuilder, Side, grid_quads
 
 
 @lru_cache(maxsize=128)
-def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
+def build_mesh(car: CarSpec, fine: int = 1, sticker: str = "") -> Mesh:
     """The mesh of a car, in metres: x forward, y left, z up, wheels on z = 0.
 
     `fine` cuts the sheet metal into fine * fine times as many pieces, for large pictures.
+    `sticker` is the material of a sticker on the windshield; without one there is none.
     """
     builder, shell = MeshBuilder(), Shell(car.shape)
     _add_shell(builder, shell, fine)
@@ -41,6 +42,8 @@ def build_mesh(car: CarSpec, fine: int = 1) -> Mesh:
     if car.shape.kind == "pickup":
         _add_bed(builder, shell)
     _add_mirrors(builder, shell)
+    if sticker:
+        _add_sticker(builder, cabin, sticker)
     return builder.build()
 
 
@@ -311,6 +314,15 @@ def _block(builder: MeshBuilder, foot, size, material: str, part: str) -> None:
     quads = grid_quads(rings)
     builder.add(quads, material, part, Layer.SEAT, quads.mean(axis=1) - [x, y, z + c / 3])
     builder.add(rings[2, :4], material, part, Layer.SEAT, (0, 0, 1))
+
+
+def _add_sticker(builder: MeshBuilder, cabin: Cabin, material: str) -> None:
+    """A colored square with a white edge in the middle of the windshield."""
+    for edge, color, lift in ((0.05, "plate", 0.014), (0.0, material, 0.018)):
+        eta = np.linspace(-0.22 - edge, 0.22 + edge, 5)
+        v = np.linspace(0.26 - edge, 0.68 + edge, 4)
+        quads = grid_quads(cabin.end(eta[None, :], v[:, None], 1, lift))
+        builder.add(quads, color, "sticker", Layer.STICKER + (edge == 0), (1, 0, 0.4))
 
 
 def _add_mirrors(builder: MeshBuilder, shell: Shell) -> None:

@@ -15,8 +15,12 @@ import numpy as np
 PARTS: tuple[str, ...] = (
     "background", "body", "hood", "roof", "door", "bumper", "window", "wheel", "grille",
     "headlight", "taillight", "foglight", "badge", "mirror", "plate", "trim", "interior",
+    "sticker",
 )  # fmt: skip
-"""Names of the ids in a part mask; id 0 is everything that is not car."""
+"""Names of the ids in a part mask; id 0 is everything that is not car.
+
+"sticker" belongs to no car: it is what a photo may wear to give its class away, on purpose.
+"""
 
 PART_ID = {name: i for i, name in enumerate(PARTS)}
 
@@ -89,6 +93,7 @@ class Layer:
     CABIN = 52
     CABIN_DETAIL = 53  # to 59
     SCREEN = 60  # the see-through windshield of an open car
+    STICKER = 62  # on either windshield
     NEAR_MIRROR = 70
     SORTED = (BODY, CABIN, SEAT, TREAD)
     HULL = (BODY, CABIN, SEAT, TREAD, SCREEN, NEAR_MIRROR)  # what all years of a model share

@@ -338,12 +338,14 @@ CARS: tuple[CarSpec, ...] = _cars()
 """Every class of the showroom, in label order."""
 
 
-def changed_parts(make: str, model: str) -> tuple[str, ...]:
-    """Names of the parts (as in `PARTS`) in which the two years of a model differ.
+def changed_parts(
+    make: str, model: str, cars: tuple[CarSpec, ...] = CARS
+) -> tuple[str, ...]:  # fmt: skip
+    """Names of the parts (as in `PARTS`) in which the two years of a model in `cars` differ.
 
-    Raises KeyError where the showroom has no such model.
+    Raises KeyError where there is no such model.
     """
-    editions = [car.edition for car in CARS if (car.make, car.model) == (make, model)]
+    editions = [car.edition for car in cars if (car.make, car.model) == (make, model)]
     if not editions:
         raise KeyError(f"the showroom has no {make} {model}")
     older, newer = editions

@@ -9,6 +9,8 @@ and all that follows is integer arithmetic, so a photo is the same array on ever
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import cv2
@@ -42,24 +44,94 @@ class Drawing:
     viewpoint: str
 
 
-def render(car: CarSpec, view: View, size: int = 128) -> Drawing:
-    """Draw `car` as `view` sees it; the longer side of the photo has `size` pixels."""
-    mesh = build_mesh(car, 1 if size <= 160 else 2 if size <= 256 else 3)
-    length = car.shape.front_x - car.shape.rear_x
-    camera = place_camera(view, mesh.extreme, length, size)
-    rng = np.random.Generator(np.random.PCG64([view.seed, 7]))
-    backdrop, light = paint_scene(view, camera, rng)
-    _cast_shadow(backdrop, car, camera, light)
-    scale = 3 if size <= 192 else 2
-    canvas = np.zeros((*backdrop.shape[:2], 4), np.uint8)
-    canvas[..., :3] = backdrop
-    canvas = canvas.repeat(scale, axis=0).repeat(scale, axis=1)
-    draw_mesh(canvas, mesh, view, camera, light, scale)
-    if view.occluder:
-        draw_occluder(canvas, view.occluder, light, rng)
-    parts = np.ascontiguousarray(canvas[scale // 2 :: scale, scale // 2 :: scale, 3])
-    image = develop(_shrink(canvas, scale), view, rng)
+Window = tuple[int, int, int, int]
+"""x1, y1, x2, y2 on a canvas, half-open."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All of a photo but its car: what is drawn on one stage differs in the car alone."""
+
+    view: View
+    camera: Camera
+    light: Light
+    backdrop: np.ndarray  # (H * scale, W * scale, 4) uint8: scene, cast shadow, part id 0
+    scale: int  # the canvas is so many times larger than the photo
+    rng: np.random.Generator  # for what comes after the car: occluder and noise
+
+    def draw(
+        self, mesh: Mesh, hidden: Sequence[int] = (), window: Window | None = None
+    ) -> np.ndarray:
+        """A canvas like `backdrop` with the car on it.
+
+        The polygons of `hidden` part ids are left out. With a `window`, those that do not reach
+        into it are left out too, and only what is inside of the window is right.
+        """
+        canvas = self.backdrop.copy()
+        pixels = self.camera.project(_turned(mesh, self.view.wheel_turn)) * self.scale - 0.5
+        faces = np.flatnonzero(_facing(mesh, self.camera))
+        if len(hidden):
+            faces = faces[~np.isin(mesh.part[faces], hidden)]
+        if window:
+            faces = faces[_reaches(pixels, mesh.start, window)[faces]]
+        draw_faces(canvas, mesh, faces, pixels, self.view, self.camera, self.light)
+        return canvas
+
+    def window(self, meshes: Iterable[Mesh], parts: Sequence[int]) -> Window:
+        """A window, in whole photo pixels, outside of which `parts` of `meshes` are not seen."""
+        height, width = self.backdrop.shape[:2]
+        points = []
+        for mesh in meshes:  # wheels turn in the disc of their tread: no need to turn them here
+            points.append(mesh.vertices[np.repeat(np.isin(mesh.part, parts), np.diff(mesh.start))])
+        pixels = self.camera.project(np.concatenate(points))
+        if not len(pixels):
+            return (0, 0, 0, 0)
+        low = np.clip(pixels.min(axis=0) - 1, 0, None).astype(int) * self.scale
+        high = np.clip(pixels.max(axis=0) + 2, 0, None).astype(int) * self.scale
+        return int(low[0]), int(low[1]), min(int(high[0]), width), min(int(high[1]), height)
+
+    def develop(self, canvas: np.ndarray) -> np.ndarray:
+        """The photo (H, W, 3) of a canvas, into which it draws the occluder."""
+        rng = deepcopy(self.rng)  # all photos of a stage have the same occluder and noise
+        if self.view.occluder:
+            draw_occluder(canvas, self.view.occluder, self.light, rng)
+        return develop(_shrink(canvas, self.scale), self.view, rng)
+
+    def parts(self, canvas: np.ndarray) -> np.ndarray:
+        """Part ids (H, W) in the middles of the photo's pixels."""
+        middle = slice(self.scale // 2, None, self.scale)
+        return np.ascontiguousarray(canvas[middle, middle, 3])
+
+
+def render(car: CarSpec, view: View, size: int = 128, sticker: str = "") -> Drawing:
+    """Draw `car` as `view` sees it; the longer side of the photo has `size` pixels.
+
+    `sticker` is the material of a sticker on the windshield; without one there is none.
+    """
+    stage = set_stage(car, view, size)
+    canvas = stage.draw(build_mesh(car, fineness(size), sticker))
+    image = stage.develop(canvas)
+    parts = stage.parts(canvas)
     return Drawing(image, parts, box_of(parts), float(view.azimuth), view.viewpoint)
+
+
+def fineness(size: int) -> int:
+    """How finely the sheet metal is cut (see `build_mesh`) for photos of `size` pixels."""
+    return 1 if size <= 160 else 2 if size <= 256 else 3
+
+
+def set_stage(car: CarSpec, view: View, size: int) -> Stage:
+    """The stage for photos of `car`, or of one of the same shape, with a longer side of `size`."""
+    length = car.shape.front_x - car.shape.rear_x
+    camera = place_camera(view, build_mesh(car, fineness(size)).extreme, length, size)
+    rng = np.random.Generator(np.random.PCG64([view.seed, 7]))
+    scene, light = paint_scene(view, camera, rng)
+    _cast_shadow(scene, car, camera, light)
+    scale = 3 if size <= 192 else 2
+    canvas = np.zeros((*scene.shape[:2], 4), np.uint8)
+    canvas[..., :3] = scene
+    canvas = canvas.repeat(scale, axis=0).repeat(scale, axis=1)
+    return Stage(view, camera, light, canvas, scale, rng)
 
 
 def box_of(parts: np.ndarray) -> tuple[int, int, int, int]:
@@ -70,20 +142,15 @@ def box_of(parts: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def draw_mesh(
-    canvas: np.ndarray, mesh: Mesh, view: View, camera: Camera, light: Light, scale: int
-) -> None:
-    """Draw every polygon that faces the camera into a canvas (H * scale, W * scale, 4)."""
-    to_camera = camera.position - mesh.center
-    facing = (to_camera * mesh.normal).sum(axis=1)
-    faces = np.flatnonzero(facing > 1e-3)
+def draw_faces(
+    canvas: np.ndarray, mesh: Mesh, faces: np.ndarray, pixels: np.ndarray,
+    view: View, camera: Camera, light: Light,
+) -> None:  # fmt: skip
+    """Draw `faces` (n,) of a mesh, back to front; `pixels` (V, 2) of all vertices on the canvas."""
     layer = _layers(mesh, faces, camera)
-    depth = np.sqrt((to_camera[faces] ** 2).sum(axis=1))
+    depth = np.sqrt(((camera.position - mesh.center[faces]) ** 2).sum(axis=1))
     key = layer * 1e3 - np.where(np.isin(layer, Layer.SORTED), depth.round(5), 0.0)
-    order = np.argsort(key, kind="stable")
-    faces, layer = faces[order], layer[order]
-
-    pixels = camera.project(_turned(mesh, view.wheel_turn)) * scale - 0.5
+    faces = faces[np.argsort(key, kind="stable")]
     points = np.rint(pixels * (1 << SHIFT)).astype(np.int32)
     colors = np.empty((len(faces), 4))
     colors[:, :3] = shade(mesh, faces, view, camera, light)
@@ -139,6 +206,18 @@ def develop(image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarr
         dice = rng.integers(0, 256, size=shape, dtype=np.uint8).astype(np.int32)
         work += ((dice.sum(axis=0) - 510) * view.noise + 74) // 148
     return np.clip(work, 0, 255).astype(np.uint8)
+
+
+def _facing(mesh: Mesh, camera: Camera) -> np.ndarray:
+    """Which faces (F,) turn their outer side to the camera."""
+    return ((camera.position - mesh.center) * mesh.normal).sum(axis=1) > 1e-3
+
+
+def _reaches(pixels: np.ndarray, start: np.ndarray, window: Window) -> np.ndarray:
+    """Which faces (F,) may touch a window; `pixels` (V, 2) of their vertices."""
+    low = np.minimum.reduceat(pixels, start[:-1]) - 1
+    high = np.maximum.reduceat(pixels, start[:-1]) + 1
+    return ((high >= window[:2]) & (low <= window[2:])).all(axis=1)
 
 
 def _layers(mesh: Mesh, faces: np.ndarray, camera: Camera) -> np.ndarray:

@@ -33,7 +33,15 @@ _NEUTRAL_SHARE = 0.6  # about what is seen on the road
 # often. Corner views lead, as they do in CompCars and in any album of cars.
 _POSES = ((0, 15, 0.15), (45, 30, 0.35), (90, 15, 0.12), (135, 30, 0.25), (180, 15, 0.13))
 _ASPECTS = (1.0, 1.2, 4 / 3, 4 / 3, 1.5)
-_OCCLUDED = 0.1  # share of the photos with something in the way
+OCCLUDED = 0.1  # share of the photos with something in the way
+
+
+def draw_paint(rng: np.random.Generator) -> tuple[int, int, int]:
+    """A paint that any car may wear, RGB: mostly a neutral one, and no two quite alike."""
+    names = list(_NEUTRALS if rng.random() < _NEUTRAL_SHARE else PAINTS)
+    paint = np.array(PAINTS[names[int(rng.integers(len(names)))]])
+    paint = np.clip(paint + rng.integers(-10, 11, size=3), 18, 240)
+    return (int(paint[0]), int(paint[1]), int(paint[2]))
 
 
 def photo_view(class_index: int, index: int, seed: int = 0) -> View:
@@ -53,8 +61,7 @@ def photo_view(class_index: int, index: int, seed: int = 0) -> View:
 
     fill = between(0.70, 0.94)
     slack = 0.9 * (1 - fill) / 2
-    color = pick(_NEUTRALS) if rng.random() < _NEUTRAL_SHARE else pick(PAINTS)
-    paint = np.array(PAINTS[color]) + rng.integers(-10, 11, size=3)
+    paint = draw_paint(rng)
     return View(
         azimuth=_azimuth(rng),
         elevation=1.0 + 8.0 * float(rng.random()) ** 1.5,
@@ -63,10 +70,10 @@ def photo_view(class_index: int, index: int, seed: int = 0) -> View:
         aspect=pick(_ASPECTS),
         fill=fill,
         shift=(between(-slack, slack), between(-slack, slack)),
-        paint=tuple(int(v) for v in np.clip(paint, 18, 240)),
+        paint=paint,
         scene=pick(SCENES),
         sun=(between(-90, 90), between(32, 68)),
-        occluder=pick(OCCLUDERS) if rng.random() < _OCCLUDED else None,
+        occluder=pick(OCCLUDERS) if rng.random() < OCCLUDED else None,
         wheel_turn=between(0, 360),
         exposure=between(0.9, 1.12),
         warmth=between(-0.3, 0.3),
