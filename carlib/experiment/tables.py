@@ -72,18 +72,23 @@ def short_name(record: Record) -> str:
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:
-    """Val scores on Stanford Cars, seed by seed: of one recipe (by `shown_name`), of "random" or
-    "pretrained" weights to begin with, or all. Weights are those that the recipe keeps.
+    """Val scores on Stanford Cars, seed by seed: of one recipe, of "random" or "pretrained" weights
+    to begin with, or all. Weights are those that the recipe keeps.
+
+    A recipe is told by `shown_name`, or, where it was not run as it is now, by its name alone.
     """
-    return [
+    found = [
         record
         for record in records
         if record.kind == "evaluation"
         and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
         and record.checkpoint.get("kept", "best") in (record.recipe.get("keep", "best"), "")
-        and recipe_name in (None, shown_name(record))
         and weights in (None, record.recipe.get("weights", "random"))
     ]
+    if recipe_name is None:
+        return found
+    exact = [record for record in found if shown_name(record) == recipe_name]
+    return exact or [record for record in found if record.recipe["name"] == recipe_name]
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:
