@@ -15,6 +15,7 @@ from carlib.errors import RunError
 from carlib.experiment.outputs import Outputs
 from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES, quick
+from carlib.experiment.tables import evaluations
 from carlib.paths import outputs_of, results_root
 from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
@@ -96,8 +97,9 @@ def test_a_changed_recipe_holds_its_place_until_it_is_run_again() -> None:
     old = changed(fake_record("lite0_cpu"), chosen_on="val", flip_eval=True, epochs=13)
     label = "lite0_cpu (chosen_on=val, flip_eval=True, epochs=13)"
     assert list(rows_of([old])) == [label] and rows_of([old])[label]["name"] == "lite0_cpu"
-    assert "lite0_cpu" in missing([old])[:1]
+    assert "lite0_cpu" in missing([old])[:1] and evaluations([old], "lite0_cpu") == [old]
     new = fake_record("lite0_cpu")
+    assert evaluations([old, new], "lite0_cpu") == [new]
     assert list(rows_of([old, new])) == ["lite0_cpu"] and "lite0_cpu" not in missing([old, new])
 
 

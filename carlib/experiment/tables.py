@@ -26,10 +26,14 @@ VOLATILE = ("name", "note", "seed")  # fields that make no other method of a rec
 SCRATCH = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
            "resnet_large_focal", "scratch_cpu", "scratch_best")  # fmt: skip
 TRANSFER = ("lite0_frozen", "lite0_cpu", "lite0_cpu_long", "lite0", "lite2")  # ours, pretrained
+# Methods of studies S2 to S4 on the body at hand, and S0's way to compare.
+METHODS = ("s2_lite0", "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")
+SIAMESE = ("siamese_resnet18", "siamese_resnet50", "siamese_efficientnet", "siamese_scratch",
+           "siamese_lite0")  # fmt: skip
 EARLIER = ("resnet50_frozen", "resnet50_frozen_augmented", "resnet50_tuned",
            "densenet121_progressive", "efficientnet_b3", "efficientnetv2", "efficientnetv2_mlp",
-           "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal", "s2_lite0",
-           "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")  # fmt: skip
+           "resnet18_ce", "resnet18_focal", "inception_ce", "inception_focal",
+           *METHODS)  # fmt: skip
 NAMES = (*SCRATCH, *TRANSFER, *EARLIER)
 COMPARING = ("lite0_contrastive", "lite0_triplet", "lite0_multi_similarity", "lite0_proxy_anchor",
              "lite0_arcface", "siamese_lite0")  # fmt: skip
@@ -68,18 +72,23 @@ def short_name(record: Record) -> str:
 def evaluations(
     records: Sequence[Record], recipe_name: str | None = None, weights: str | None = None
 ) -> list[Record]:
-    """Val scores on Stanford Cars, seed by seed: of one recipe (by `shown_name`), of "random" or
-    "pretrained" weights to begin with, or all. Weights are those that the recipe keeps.
+    """Val scores on Stanford Cars, seed by seed: of one recipe, of "random" or "pretrained" weights
+    to begin with, or all. Weights are those that the recipe keeps.
+
+    A recipe is told by `shown_name`, or, where it was not run as it is now, by its name alone.
     """
-    return [
+    found = [
         record
         for record in records
         if record.kind == "evaluation"
         and (record.data.get("dataset"), record.data["split"]) == (STANFORD, "val")
         and record.checkpoint.get("kept", "best") in (record.recipe.get("keep", "best"), "")
-        and recipe_name in (None, shown_name(record))
         and weights in (None, record.recipe.get("weights", "random"))
     ]
+    if recipe_name is None:
+        return found
+    exact = [record for record in found if shown_name(record) == recipe_name]
+    return exact or [record for record in found if record.recipe["name"] == recipe_name]
 
 
 def comparable(records: Sequence[Record]) -> list[Record]:

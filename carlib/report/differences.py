@@ -11,7 +11,7 @@ import numpy as np
 
 from carlib.experiment.checkpoint import UNTRAINED
 from carlib.experiment.record import Record
-from carlib.experiment.tables import STANFORD, best, evaluations, shown_name
+from carlib.experiment.tables import METHODS, SIAMESE, STANFORD, best, evaluations, shown_name
 from carlib.report.intervals import difference
 from carlib.report.rows import compared, groups
 
@@ -24,7 +24,7 @@ def differences(records: Sequence[Record]) -> dict[str, object]:
     named = groups(records)
     tops = {key: _of_best(named, best(records, key)) for key in ("random", "pretrained")}
     frozen = next((s for s in named.values() if s[0].recipe["name"] == "lite0_frozen"), [])
-    earlier = [s for s in named.values() if s[0].recipe["name"].startswith(("s2_", "s3_", "s4_"))]
+    earlier = [s for s in named.values() if s[0].recipe["name"] in METHODS]
     unseen, pairs = compared(records, "retrieval", "unseen"), compared(records, "verification")
     return {
         "pretraining": difference(tops["pretrained"], tops["random"], "accuracy"),
@@ -77,8 +77,8 @@ def layers(labels: Mapping[str, Seeds], score: str) -> list[Difference]:
 
 def siamese(labels: Mapping[str, Seeds], score: str) -> Difference | None:
     """The best network against the best that S0's method, contrastive loss on pairs, has made."""
-    theirs = [s for s in labels.values() if s[0].recipe["name"].startswith("siamese_")]
-    others = [s for s in labels.values() if not s[0].recipe["name"].startswith("siamese_")]
+    theirs = [s for s in labels.values() if s[0].recipe["name"] in SIAMESE]
+    others = [s for s in labels.values() if s[0].recipe["name"] not in SIAMESE]
     return difference(strongest(others, score), strongest(theirs, score), score)
 
 
