@@ -16,7 +16,8 @@ from carlib.errors import RunError
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.record import load_records
 from carlib.explain import truth
-from carlib.explain.counterfactual import BLIND, USUAL, explain_truth, truth_of
+from carlib.explain.counterfactual import BLIND, USUAL, explain_truth, map_makers, truth_of
+from carlib.explain.faithfulness import RANDOM
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 from carlib.explain.questions import CLASS_NAMES, Questions
 from carlib.training.loop import load_or_train
@@ -207,6 +208,14 @@ def test_the_table_tells_true_maps_from_blind_ones() -> None:
     assert list(steps.index[:2]) == ["1 changed", "2 changed"]
     assert steps.loc["4% to 7%", "pairs"] == 6 and steps["pairs"].sum() == 12
     assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 10%", "flips"])
+
+
+def test_both_photos_of_a_pair_are_shown_to_the_same_random_network() -> None:
+    network = ColorNetwork()
+    make = map_makers(network, None)[RANDOM]
+    maps = make(torch.rand(1, 3, SIDE, SIDE).repeat(4, 1, 1, 1), np.zeros((4, 1), int))
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[2], maps[3])
 
 
 def test_a_network_without_a_layer_has_maps_of_pixels_and_other_things_are_refused() -> None:
