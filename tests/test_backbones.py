@@ -74,6 +74,9 @@ def test_what_a_backbone_expects_is_what_its_weights_were_trained_on(name: str) 
     assert backbone.flexible or backbone.size == known.input_size[-1]
 
 
+DROPOUTS = {"dropout": [0.5], "light_dropout": [0.3], "norm_dropout": [0.7], "mlp": [0.2]}
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_gives_logits_and_takes_the_features(head: str) -> None:
     model = build_backbone("resnet18", 7, head=head)
@@ -81,7 +84,7 @@ def test_every_head_gives_logits_and_takes_the_features(head: str) -> None:
     layers = [m for m in model.head.modules() if isinstance(m, torch.nn.Linear)]
     assert layers[0].in_features == model.num_features == 512
     dropouts = [m.p for m in model.head.modules() if isinstance(m, torch.nn.Dropout)]
-    assert dropouts == {"dropout": [0.5], "norm_dropout": [0.7], "mlp": [0.2]}.get(head, [])
+    assert dropouts == DROPOUTS.get(head, [])
 
 
 def test_inception_gives_its_auxiliary_logits_in_training_alone() -> None:

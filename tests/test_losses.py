@@ -140,15 +140,15 @@ def test_a_batch_without_a_pair_does_no_harm(name):
     assert loss.isfinite()
 
 
-def test_contrastive_has_margin_one_on_the_distance():
+def test_contrastive_squares_what_is_missing_to_margin_one():
     angle = torch.tensor([0.0, 0.3, 0.8])  # the third photo is a stranger, nearer than the margin
     points = torch.stack([angle.cos(), angle.sin()], dim=1)
     near, far = (points[0] - points[1]).norm(), [(points[i] - points[2]).norm() for i in (0, 1)]
-    wanted = near + sum(1 - d for d in far) / 2
+    wanted = near**2 + sum((1 - d) ** 2 for d in far) / 2
     mine = make_metric_loss("contrastive", 2, 2)(points, torch.tensor([0, 0, 1]))
     assert float(mine) == pytest.approx(float(wanted), abs=1e-4)
     apart = make_metric_loss("contrastive", 2, 2, pair_margin=0.3)(points, torch.tensor([0, 0, 1]))
-    assert float(apart) == pytest.approx(float(near), abs=1e-4)  # strangers are far enough
+    assert float(apart) == pytest.approx(float(near**2), abs=1e-4)  # strangers are far enough
 
 
 def test_only_losses_with_a_point_per_class_learn_something():
@@ -164,6 +164,6 @@ def test_side_by_side_compares_neighbors_only():
     points = F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
     labels = torch.tensor([0, 0, 0, 1, 2, 2])
     near = [(points[i] - points[i + 1]).norm() for i in (0, 2, 4)]
-    wanted = (near[0] + near[2]) / 2 + (1 - near[1]).clamp(min=0)
+    wanted = (near[0] ** 2 + near[2] ** 2) / 2 + (1 - near[1]).clamp(min=0) ** 2
     mine = make_metric_loss("contrastive", 3, 4, pairs=True)(points, labels)
     assert float(mine) == pytest.approx(float(wanted), abs=1e-4)
