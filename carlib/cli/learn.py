@@ -66,11 +66,10 @@ def train_command(
     catalog = _divided(data)
     made(results_root())  # hours before something is written there
     learned = _first_classes(catalog, classes)
+    options = {"profile": profile, "keep_epochs": keep_epochs, "progress": not as_json}
     for seed in range(recipe.seed, recipe.seed + seeds):
-        checkpoint, run = load_or_train(
-            recipe.but(seed=seed), learned, profile=profile, keep_epochs=keep_epochs,
-            progress=not as_json, say=_to_stderr,
-        )  # fmt: skip
+        one = recipe.but(seed=seed)
+        checkpoint, run = load_or_train(one, learned, say=_to_stderr, **options)
         if classes or recipe.embedding:
             _compare(checkpoint, catalog, run, as_json)
         else:

@@ -84,17 +84,10 @@ def open_showroom(
     it takes only `seed` and `sticker`. Raises DataError for parameters that make no data set.
     """
     if task:
-        if task not in VARIANTS:
-            known = ", ".join(f"showroom#{name}" for name in VARIANTS)
-            raise DataError(f"the showroom has no variant {task!r}; known: {known}")
-        stuck = {} if sticker is None else {"sticker": sticker}
-        return open_showroom(**VARIANTS[task] | stuck, seed=seed)
+        return open_showroom(**_variant(task, sticker), seed=seed)
     params: dict[str, Any] = {
-        "photos_per_class": photos_per_class,
-        "size": size,
-        "seed": seed,
-        "long_tail": long_tail,
-    }
+        "photos_per_class": photos_per_class, "size": size, "seed": seed, "long_tail": long_tail,
+    }  # fmt: skip
     _check(**params, more_val=more_val)
     lineup = Lineup(facelifts, sticker)
     if unknown := set(only) - set(range(len(lineup.cars))):
@@ -116,6 +109,14 @@ def open_showroom(
             _build(folder, plan, size, seed, lineup)
     catalog = replace(catalog_csv.read(folder), extras=_extras(lineup))
     return catalog.select_classes(only) if only else catalog
+
+
+def _variant(task: str, sticker: float | None) -> dict[str, Any]:
+    """Parameters by the name that stands for them, with another `sticker` where one is given."""
+    if task not in VARIANTS:
+        known = ", ".join(f"showroom#{name}" for name in VARIANTS)
+        raise DataError(f"the showroom has no variant {task!r}; known: {known}")
+    return VARIANTS[task] | ({} if sticker is None else {"sticker": sticker})
 
 
 def _extras(lineup: Lineup) -> Extras:

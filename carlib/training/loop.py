@@ -15,6 +15,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ from carlib.training.loaders import workers_may_end
 from carlib.training.parts import Parts, make_accelerator, make_parts, open_loader
 from carlib.training.precision import settle_precision
 from carlib.training.state import TrainState, load_state, save_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def load_or_train(
@@ -112,23 +116,35 @@ def train(
                     locks.enter_context(FileLock(run.folder / "lock", timeout=0))
             if main:
                 run.claim(catalog)
-            begun = run.state.exists()
-            parts = make_parts(
-                recipe, catalog, accelerator, begin=not begun, reuse_features=reuse_features,
-                progress=show,
-            )  # fmt: skip
+            parts, state = begin(run, catalog, accelerator, show, reuse_features, workers)
             parts.keep_epochs = keep_epochs
-            state = TrainState(accumulate=recipe.accumulate)
-            state = load_state(run.state, parts) if begun else state
-            spent = open_loader(parts, workers, show)
-            state.seconds = state.seconds or spent
-            settle_precision(parts, state, show)
             with workers_may_end():
                 fit(run, parts, state, show, profile)
     except Timeout:
         raise RunError(f"{run.folder}: another process is training here; wait for it") from None
     accelerator.wait_for_everyone()
     return run
+
+
+def begin(
+    run: Run,
+    catalog: Catalog,
+    accelerator: Accelerator,
+    show: bool = False,
+    reuse_features: bool = True,
+    workers: int | None = None,
+) -> tuple[Parts, TrainState]:
+    """All that a training works with, and where it is: at its start, or as its state has it."""
+    recipe, begun = run.recipe, run.state.exists()
+    parts = make_parts(
+        recipe, catalog, accelerator, begin=not begun, reuse_features=reuse_features, progress=show
+    )
+    state = TrainState(accumulate=recipe.accumulate)
+    state = load_state(run.state, parts) if begun else state
+    spent = open_loader(parts, workers, show)
+    state.seconds = state.seconds or spent
+    settle_precision(parts, state, show)
+    return parts, state
 
 
 def _check_epochs(recipe: Recipe, catalog: Catalog) -> None:

@@ -120,15 +120,12 @@ def make_parts(
     `RunError` where train or val has no photo.
     """
     store = PhotoStore.open(catalog, recipe.framing, progress)
-    train, val, left_out = _labelled(store)
-    if recipe.imbalance > 1:
-        train = train[long_tail(store.labels[train], recipe.imbalance, recipe.seed)]
-    judge, judged = "val", val
-    if recipe.dev:
-        judge, (train, judged) = "dev", kept_back(store, train, recipe.dev)
-    known = store.labels[train]
+    photos = _divided(store, recipe)
+    known = store.labels[photos["train"]]
     size = min(recipe.batch_size, len(known))
-    statistics = store.statistics(train) if recipe.statistics == "data" else statistics_of(recipe)
+    statistics = (
+        store.statistics(photos["train"]) if recipe.statistics == "data" else statistics_of(recipe)
+    )
     mean, std = (tuple(map(float, values)) for values in statistics)
     counts = np.bincount(known, minlength=catalog.num_classes)
     objective = _objective(recipe, counts, accelerator.device)
@@ -137,10 +134,7 @@ def make_parts(
         accelerator=accelerator,
         store=store,
         labels=store.labels,
-        train=train,
-        judged=judged,
-        judge=judge,
-        left_out=left_out,
+        **photos,
         batches=Batches(known, size, recipe.seed, recipe.sampler, recipe.per_class),
         mean=mean,
         std=std,
@@ -159,6 +153,17 @@ def make_parts(
             recipe, catalog.num_classes, objective, accelerator, size, begin, reuse_features
         ),
     )
+
+
+def _divided(store: PhotoStore, recipe: Recipe) -> dict[str, Any]:
+    """Which photos are learned from and which are looked at, by the names that `Parts` has."""
+    train, judged, left_out = _labelled(store)
+    if recipe.imbalance > 1:
+        train = train[long_tail(store.labels[train], recipe.imbalance, recipe.seed)]
+    if recipe.dev:
+        train, judged = kept_back(store, train, recipe.dev)
+    judge = "dev" if recipe.dev else "val"
+    return {"train": train, "judged": judged, "judge": judge, "left_out": left_out}
 
 
 def kept_back(store: PhotoStore, train: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
