@@ -232,7 +232,8 @@ def test_uploads_lie_in_a_folder_of_this_user_alone(client, cache, tmp_path) -> 
 
 
 SERVER = """\
-import sys, time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from carlib.apps import server
 with server.ended_properly(), server.uploads() as folder:
     (folder / "photo.jpg").write_bytes(b"of a user")
