@@ -222,15 +222,6 @@ def shots(count: int, side: int = 128, seed: int = 0, sticker: float = 0.0) -> I
         yield shot
 
 
-def part_removals(
-    count: int, side: int = 128, seed: int = 0, sticker: float = 0.0
-) -> Iterator[tuple[CounterfactualPair, ...]]:
-    """For each of `count` photos, one pair for every visible part that can be removed."""
-    for shot in shots(count, side, seed, sticker):
-        pairs = (shot.removed([name]) for name in REMOVABLE if name in shot.part_masks)
-        yield tuple(pair for pair in pairs if pair.is_seen)
-
-
 def _check(side: int, sticker: float) -> None:
     if not 32 <= side <= 1024:
         raise DataError(f"side is {side}; photos are 32 to 1024 pixels square")
