@@ -10,7 +10,9 @@ made of theirs. With one process nothing of this costs anything.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -30,11 +32,23 @@ def world() -> tuple[int, int]:
     """Which process this is (0: the main one), and how many there are on all machines."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
+    state = _group()
+    return state.process_index, state.num_processes
+
+
+@functools.cache
+def _group() -> Any:
+    """The group of processes, joined once and left when this one ends.
+
+    A group's threads that still run when an interpreter goes away abort it now and then, after all
+    of its work is done.
+    """
     from accelerate import PartialState
 
-    # Joins the group when it is called first; processes without GPUs must say so.
+    # Processes without GPUs must say so.
     state = PartialState(cpu=the_device().type == "cpu")
-    return state.process_index, state.num_processes
+    atexit.register(state.destroy_process_group)
+    return state
 
 
 def is_main() -> bool:
