@@ -22,9 +22,12 @@ from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.cost import DEVICES, seconds_on, training_flops, within
 from carlib.experiment.host import hardware, versions
+from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, load_records
 from carlib.experiment.registry import get_recipe, quick
+from carlib.experiment.tables import STANFORD as REAL
+from carlib.experiment.tables import label_of
 from carlib.models.freezing import rescaled
 from carlib.models.networks import count_flops
 from carlib.paths import cache_root, runs_root
@@ -249,3 +252,23 @@ def full_scale(question: str, *names: str) -> pd.DataFrame:
     order, and one without a record says "not run".
     """
     return answer(question, load_records(), *names).frame()
+
+
+def real_outputs(label: str = "", kind: str = "evaluation", topic: str = "") -> list[Outputs]:
+    """What the networks of a recipe said of Stanford Cars' photos, from the committed outputs, seed
+    by seed; none where no record of that label keeps them.
+
+    `label` is what a row of `full_scale` is called, such as "lite0_cpu_long" or
+    "lite0_cpu_long_untrained_whitened", "" for every one. `kind` and `topic` say what was asked of
+    the network: "evaluation" or "published" (logits of val), "retrieval" of "same" or "unseen"
+    classes, or "verification" (embeddings).
+    """
+    found = [
+        record
+        for record in load_records()
+        if (record.kind, record.topic) == (kind, topic)
+        and record.data.get("dataset") == REAL
+        and record.outputs
+        and label in ("", label_of(record))
+    ]
+    return [read_outputs(r) for r in sorted(found, key=lambda r: r.recipe["seed"])]

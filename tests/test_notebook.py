@@ -194,3 +194,10 @@ def test_retrieval_tables_show_records(results: Path) -> None:
     bench = replace(knn, kind="benchmark", topic="search", name="search-x", data={"photos": 10})
     replace(bench, extra={"rows": rows}).write()
     assert notebook.full_scale("search").index.tolist() == ["10"]
+
+
+def test_real_outputs_are_of_the_label_that_was_asked_for(monkeypatch) -> None:
+    monkeypatch.setenv("CARLIB_RESULTS", str(Path(__file__).parents[1] / "data/results"))
+    (published,) = notebook.real_outputs(kind="published")
+    assert published.tensors["logits"].shape == (len(published.table), len(published.classes))
+    assert notebook.real_outputs("no such row") == []
