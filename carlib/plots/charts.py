@@ -209,7 +209,7 @@ def roc_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
     `curves` are named ones of `carlib.retrieval.verification.roc`.
     """
-    figure, ax = plt.subplots(figsize=(5, 3))
+    figure, ax = plt.subplots(figsize=(6.6, 3))
     for (name, table), color, line in zip(
         curves.items(), cycle(COLORS), cycle(LINES), strict=False
     ):
@@ -218,7 +218,7 @@ def roc_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     ax.plot(rates, rates, color=BLACK, lw=0.8, ls=":", label="guessing")
     ax.set(title="Who is let in, and who should be", xscale="log", xlim=(1e-3, 1), ylim=(0, 1))
     ax.set(xlabel="false accepts, share of two models", ylabel="true accepts, share of one model")
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
