@@ -12,7 +12,7 @@ from typing import Any
 
 import carlib
 from carlib.paths import source_tree
-from carlib.runtime import the_device
+from carlib.runtime import cores, the_device
 
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "accelerate", "numpy", "carlib")
 
@@ -23,7 +23,7 @@ def hardware() -> dict[str, Any]:
 
     memory, device = memory_gib(), the_device()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": memory, "gpu": gpu}
+    return {"cpu": _cpu_name(), "cores": cores(), "memory_gib": memory, "gpu": gpu}
 
 
 def memory_gib() -> int | None:
