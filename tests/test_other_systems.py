@@ -29,6 +29,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_a_system_that_does_not_tell_its_memory_has_a_record(monkeypatch) -> None:
     monkeypatch.delattr(os, "sysconf")  # as on Windows
     assert hardware()["memory_gib"] is None
+    assert hardware()["cores"] >= 1
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    assert hardware()["cores"] == 1  # as after `taskset -c 3`
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on Windows and macOS
     assert hardware()["cores"] == os.cpu_count()
 
 

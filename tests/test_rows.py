@@ -17,6 +17,7 @@ from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import evaluations
 from carlib.paths import outputs_of, results_root
+from carlib.report.cost import progress, time_rows
 from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
 from carlib.report.missing import missing, orders
@@ -118,6 +119,27 @@ def test_one_view_and_the_mirror_image_have_columns_of_their_own() -> None:
     line = rows_of([old])["cnn3"]
     assert (line["one_view"], line["with_mirror"]) == (None, 0.123)
     assert (line["crop"], line["pixels"], line["last_epoch"]) == ("box", "96/96", 0.25)
+
+
+def timed(seed: int, values: list[float], **fields: object) -> Record:
+    """A training whose epochs took a minute each, half a minute after it was begun."""
+    history = [{"epoch": n, "seconds": 60.0, "val_accuracy": value}
+               for n, value in enumerate(values, 1)]  # fmt: skip
+    took = {"train_seconds": 30.0 + 60 * len(values)}
+    return replace(fake_record("cnn3", seed, values[-1]), history=history, timing=took, **fields)
+
+
+def test_minutes_to_an_accuracy_are_means_over_the_seeds_of_one_machine() -> None:
+    one, other = timed(0, [0.2, 0.55, 0.72]), timed(1, [0.51, 0.52, 0.69])
+    assert progress(one)[0] == (90.0, 0.2)
+    (line,) = time_rows([one, other])
+    assert line["to 0.5"] == pytest.approx(2.0) and line["minutes"] == pytest.approx(3.5)
+    assert line["to 0.7"] is None and line["seeds"] == 2  # one of them never got there
+    elsewhere = replace(other, hardware=other.hardware | {"cpu": "another"})
+    (line,) = time_rows([one, elsewhere])
+    assert line["seeds"] == 1 and line["to 0.7"] == pytest.approx(3.5)
+    unseen = [{"epoch": 1, "seconds": 60.0, "dev_accuracy": 0.9}]
+    assert time_rows([replace(one, history=unseen)]) == []
 
 
 def test_outputs_come_with_their_records(tmp_path) -> None:

@@ -23,7 +23,15 @@ def hardware() -> dict[str, Any]:
 
     memory, device = memory_gib(), the_device()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "memory_gib": memory, "gpu": gpu}
+    return {"cpu": _cpu_name(), "cores": cores(), "memory_gib": memory, "gpu": gpu}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
 
 
 def memory_gib() -> int | None:

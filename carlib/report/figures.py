@@ -26,6 +26,7 @@ from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 from carlib.plots.pictures import overlay
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
+from carlib.report.cost import progress
 from carlib.report.rows import groups, retrieval_rows, rows_of, verification_rows
 from carlib.showroom import CARS, PAINTS, draw_photo
 
@@ -120,14 +121,7 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     runs = [record for record in runs if record.hardware == runs[0].hardware]
     figure, ax = plt.subplots(figsize=(COLUMN, 2.0))
     for record, color, line in zip(runs, COLORS, LINES, strict=False):
-        spent = np.cumsum([row["seconds"] for row in record.history])
-        before = max(0.0, record.timing["train_seconds"] - spent[-1])
-        score = f"{judged_by(record.history)}_accuracy"
-        scored = [
-            ((before + seconds) / 60, row[score])
-            for seconds, row in zip(spent, record.history, strict=True)
-            if score in row
-        ]
+        scored = [(seconds / 60, accuracy) for seconds, accuracy in progress(record)]
         ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=short_name(record))
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
     ax.xaxis.set_major_formatter("{x:g}")

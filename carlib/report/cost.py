@@ -1,0 +1,65 @@
+"""What an hour of a machine buys: val accuracy over the time that training took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+import numpy as np
+
+from carlib.experiment.record import Record, judged_by
+from carlib.experiment.tables import machine
+from carlib.report.rows import Row, groups
+
+TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9)  # val accuracies
+
+
+def progress(record: Record) -> list[tuple[float, float]]:
+    """Seconds since the training began and accuracy then, a pair for each epoch that was judged.
+
+    What came before the first epoch, such as features of a frozen body, counts as well.
+    """
+    spent = np.cumsum([row["seconds"] for row in record.history])
+    before = max(0.0, record.timing["train_seconds"] - spent[-1])
+    score = f"{judged_by(record.history)}_accuracy"
+    return [
+        (before + seconds, row[score])
+        for seconds, row in zip(spent, record.history, strict=True)
+        if score in row
+    ]
+
+
+def seconds_to(record: Record, target: float) -> float | None:
+    """Seconds until val accuracy was first at least the target; None where it never was."""
+    return next((seconds for seconds, value in progress(record) if value >= target), None)
+
+
+def time_rows(records: Sequence[Record]) -> list[Row]:
+    """Minutes to each of TARGETS, "to 0.5" …: a row per recipe, means over one machine's seeds.
+
+    None where a seed never got there. `probed` has the photos/s of the recipe's own largest step in
+    full precision, as its training measured them beforehand: minutes of two processors compare by
+    it. Recipes whose training did not look at val are left out.
+    """
+    rows = []
+    for label, seeds in groups(records).items():
+        judged = [r for r in seeds if r.history and judged_by(r.history) == "val"]
+        if not judged:
+            continue
+        mine = [record for record in judged if record.hardware == judged[0].hardware]
+        first, row = mine[0], {"recipe": label, "seeds": len(mine)}
+        for target in TARGETS:
+            times = [seconds_to(record, target) for record in mine]
+            row[f"to {target}"] = mean(times) / 60 if None not in times else None
+        probe = first.extra.get("training", {}).get("precision", {})
+        rows.append(row | {
+            "name": first.recipe["name"],
+            "weights": first.recipe.get("weights", "random"),
+            "accuracy": mean(record.metrics["accuracy"] for record in mine),
+            "minutes": mean(record.timing["train_seconds"] for record in mine) / 60,
+            "on": machine(first),
+            "processor": first.hardware["gpu"] or first.hardware["cpu"],
+            "precision": probe.get("choice"),
+            "probed": probe.get("photos_per_second", {}).get("no"),
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: row["minutes"])
