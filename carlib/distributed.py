@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carlib.errors import RunError
-from carlib.runtime import the_device
+from carlib.runtime import cores, the_device
 
 if TYPE_CHECKING:
     import torch
@@ -177,5 +177,5 @@ def _begin(function: Callable, processes: int, arguments: tuple, options: dict) 
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(max(1, cores() // processes))
     return function(*arguments, **options)

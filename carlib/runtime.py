@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     import torch
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
 def the_device() -> torch.device:
     """Where networks learn and answer, whoever asks: this process's GPU if CUDA has one, else CPU.
 

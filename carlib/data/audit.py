@@ -6,7 +6,6 @@ be kept together when a split is made (`stratified_split(groups=audit.groups)`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from carlib.data.near_copies import join_near_copies, thumbnail
 from carlib.data.splits import copy_groups
 from carlib.errors import PhotoError
 from carlib.files import made, write_atomically
+from carlib.runtime import cores
 
 MIN_SIDE = 64  # pixels; smaller photos are blown up by every recipe we have
 MAX_RATIO = 3.5  # longer side over shorter; beyond it a squashed car is no longer that car
@@ -182,7 +182,7 @@ def _look_at_all(catalog: Catalog, progress: bool) -> list[_Look]:
 
     paths, boxed = catalog.table["path"].to_list(), catalog.table["x1"].notna()
     hidden = None if progress else True  # None: shown on a terminal and in notebooks only
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         looks = pool.map(look, paths, boxed)  # Pillow lets go of the interpreter while it decodes
         bar = tqdm(looks, total=len(paths), desc="photos", unit="", disable=hidden)
         return list(bar)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from carlib.data.sources import PhotoSource, Stamp
 from carlib.errors import PhotoError, RunError
 from carlib.files import made, read_json, write_atomically
 from carlib.paths import cache_root
+from carlib.runtime import cores
 
 UNREADABLE = ""  # stands where a photo is missing or cannot be read
 # A file that was written within the last moments can be written again without its times changing:
@@ -82,7 +82,7 @@ def _read(source: PhotoSource, paths: list[str]) -> list[str]:
         except (PhotoError, OSError):
             return UNREADABLE
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+    with ThreadPoolExecutor(cores()) as pool:  # hashing lets go of the interpreter
         hidden = True if len(paths) < MANY else None  # None: shown at a terminal alone
         return list(tqdm(pool.map(one, paths), "reading", len(paths), unit="photo", disable=hidden))
 

@@ -37,6 +37,7 @@ from carlib.data.sources import FolderSource
 from carlib.errors import DataError
 from carlib.files import made
 from carlib.paths import cache_root
+from carlib.runtime import cores
 from carlib.showroom.facelifts import FACELIFTS
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
@@ -249,7 +250,7 @@ def _draw_all(
 
     Workers are fresh interpreters, not forks: a notebook with threads cannot be forked safely.
     """
-    if len(plan) < 300 or (os.cpu_count() or 1) < 2:
+    if len(plan) < 300 or cores() < 2:
         return draw_share(draft, plan, size, seed, lineup)
     step = -(-len(plan) // _WORKERS)  # neighbours are of one class and share its mesh
     shares = [plan[i * step : (i + 1) * step] for i in range(_WORKERS)]

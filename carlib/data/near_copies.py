@@ -7,7 +7,6 @@ what tells two cars in one studio pose apart; registration sees that, and takes 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from scipy.ndimage import gaussian_filter
 
 from carlib.data.images import resize
+from carlib.runtime import cores
 
 SIDE = 64  # pixels of a thumbnail
 COARSE = 16  # pixels of what is screened
@@ -48,7 +48,7 @@ def join_near_copies(groups: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     Every joined group has the number of one of those it was joined from.
     """
     joined = DisjointSet(groups.tolist())
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV lets go of the interpreter
+    with ThreadPoolExecutor(cores()) as pool:  # OpenCV lets go of the interpreter
         for pairs in _screened(thumbnails):
             unjoined = [
                 (a, b, mirrored)

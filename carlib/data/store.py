@@ -27,7 +27,7 @@ from carlib.data.table import boxes_of
 from carlib.errors import DataError, PhotoError
 from carlib.files import made, read_json, write_atomically, writing
 from carlib.paths import cache_root, file_name
-from carlib.runtime import one_thread_a_photo
+from carlib.runtime import cores, one_thread_a_photo
 
 CHUNK = 256  # photos per check sum: small enough to find damage, large enough to be quick
 
@@ -174,7 +174,7 @@ def _framed(
         except OSError as error:
             return PhotoError(f"{paths[row]}: cannot be read ({error.strerror or error})"), digest
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         bar = tqdm(total=len(paths), desc="decoding", unit="photo", disable=not progress)
         for start in range(0, len(paths), CHUNK):  # in chunks, so that memory stays bounded
             for result in pool.map(frame, range(start, min(start + CHUNK, len(paths)))):

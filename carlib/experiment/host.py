@@ -12,7 +12,7 @@ from typing import Any
 
 import carlib
 from carlib.paths import source_tree
-from carlib.runtime import the_device
+from carlib.runtime import cores, the_device
 
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "accelerate", "numpy", "carlib")
 
@@ -24,14 +24,6 @@ def hardware() -> dict[str, Any]:
     memory, device = memory_gib(), the_device()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"cpu": _cpu_name(), "cores": cores(), "memory_gib": memory, "gpu": gpu}
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows
-        return os.cpu_count() or 1
 
 
 def memory_gib() -> int | None:

@@ -42,7 +42,8 @@ OURS = ("scratch_cpu", "scratch_best", *TRANSFER, *COMPARING)
 
 def machine(record: Record) -> str:
     """What a record was made on, in a few words: the GPU, or the number of CPU cores."""
-    return record.hardware["gpu"] or f"{record.hardware['cores']} CPU cores"
+    cores = record.hardware["cores"]
+    return record.hardware["gpu"] or f"{cores} CPU core{'s' * (cores != 1)}"
 
 
 def shown_name(record: Record) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from statistics import mean
 
 import numpy as np
 
 from carlib.experiment.record import Record, judged_by
-from carlib.experiment.tables import machine
 from carlib.report.rows import Row, groups
 
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9)  # val accuracies
@@ -34,6 +34,13 @@ def seconds_to(record: Record, target: float) -> float | None:
     return next((seconds for seconds, value in progress(record) if value >= target), None)
 
 
+def processor(record: Record) -> str:
+    """What a record was made on: the GPU, or the processor and how many of its cores."""
+    told = record.hardware
+    cores = f", {told['cores']} core{'s' * (told['cores'] != 1)}"
+    return told["gpu"] or re.sub(r"\((R|TM)\)| Processor| CPU|@.*", "", told["cpu"]).strip() + cores
+
+
 def time_rows(records: Sequence[Record]) -> list[Row]:
     """Minutes to each of TARGETS, "to 0.5" …: a row per recipe, means over one machine's seeds.
 
@@ -57,8 +64,7 @@ def time_rows(records: Sequence[Record]) -> list[Row]:
             "weights": first.recipe.get("weights", "random"),
             "accuracy": mean(record.metrics["accuracy"] for record in mine),
             "minutes": mean(record.timing["train_seconds"] for record in mine) / 60,
-            "on": machine(first),
-            "processor": first.hardware["gpu"] or first.hardware["cpu"],
+            "on": processor(first),
             "precision": probe.get("choice"),
             "probed": probe.get("photos_per_second", {}).get("no"),
         })  # fmt: skip

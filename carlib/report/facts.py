@@ -23,12 +23,13 @@ from carlib.experiment.tables import (
     shown_name,
 )
 from carlib.models.networks import count_parameters
+from carlib.report.cost import TARGETS, time_rows
 from carlib.report.differences import differences
 from carlib.report.figures import FIGURES, KNOWS_NOTHING
 from carlib.report.missing import command, missing
 from carlib.report.rows import final_rows, retrieval_rows, rows_of, tried_rows, verification_rows
 
-STUDIED = ("unknown", "imbalance", "leak")  # questions that the report answers
+STUDIED = ("unknown", "imbalance", "leak", "leads")  # questions that the report answers
 
 
 def facts(root: Path, records: Sequence[Record]) -> dict:
@@ -59,6 +60,8 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "verification": verification_rows(records),
         "differences": differences(records),
         "tried": tried_rows(records),
+        "time": time_rows(records),
+        "targets": TARGETS,
         "missing": len(missing(records)),
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {

@@ -7,7 +7,6 @@ epochs: what a photo looks like follows from (seed, epoch, step) and its place i
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from carlib.data.transforms import cpu_pipeline, for_gpu, gpu_pipeline, preset
 from carlib.errors import RunError
 from carlib.evaluation.features import Features
 from carlib.experiment.recipe import Recipe
-from carlib.runtime import one_thread_a_photo
+from carlib.runtime import cores, one_thread_a_photo
 from carlib.seeding import seed_of
 
 Share = Callable[[int], np.ndarray]  # from the size of a batch to a process's places in it
@@ -49,8 +48,7 @@ def make_loader(
                 stacklevel=2,
             )
     if workers is None:  # on a CPU, a worker needs a core that the network does not
-        cores = os.cpu_count() or 1
-        workers = min(4, cores) if on_gpu else min(1, cores // 4)
+        workers = min(4, cores()) if on_gpu else min(1, cores() // 4)
     if wanted == "gpu":
         return GpuLoader(store, recipe, device, used, workers)
     return CpuLoader(store, recipe, device, workers)
