@@ -31,3 +31,19 @@ def test_a_confusion_matrix_names_its_classes(classes: int, shown: int) -> None:
         written = [tick.get_text() for tick in axis.get_ticklabels()]
         assert written == list(names[:: classes // shown])
         assert axis.get_ticklocs()[1] == classes // shown + 0.5
+
+
+def test_points_stand_where_their_scores_are_with_both_intervals() -> None:
+    one = {"a": 0.5, "a_interval": (0.4, 0.7), "b": 2.0, "b_interval": (2.0, 2.5)}
+    two = one | {"a": 0.1, "a_interval": (0.0, 0.2)}
+    figure = plots.points_with_intervals(
+        {"map": one, "noise": two}, ("a", "how true"), ("b", "how much"), grey=["noise"]
+    )
+    (ax,) = figure.axes
+    assert ax.get_xlabel() == "how true, with 95 % interval" and ax.get_ylabel() == "how much"
+    first, second = ax.containers
+    assert (first[0].get_xydata() == [[0.5, 2.0]]).all() and second[0].get_color() == "0.6"
+    assert np.allclose(first[2][0].get_segments()[0], [[0.4, 2.0], [0.7, 2.0]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["map", "noise"]
+    with pytest.raises(KeyError, match="c"):
+        plots.points_with_intervals({"map": one}, ("a", "a"), ("c", "c"))

@@ -17,6 +17,7 @@ from carlib.plots.charts import (
     coverage,
     curves,
     lines,
+    points_with_intervals,
     reliability_diagram,
     roc_curves,
     similarity_histograms,

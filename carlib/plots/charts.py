@@ -200,6 +200,33 @@ def bars_with_intervals(
     return figure
 
 
+@styled
+def points_with_intervals(
+    scores: Mapping[str, Mapping[str, Any]],
+    across: tuple[str, str],
+    up: tuple[str, str],
+    grey: Sequence[str] = (),
+) -> Figure:
+    """A point per name: of two scores, (key, what it is called), with error bars along both axes.
+
+    Error bars are the scores' `<key>_interval`; names in `grey` are what the others are held
+    against. Raises `KeyError` for a score that a name lacks.
+    """
+    figure, ax = plt.subplots(figsize=(6.6, 3.4))
+    colors = cycle(COLORS)
+    for name, mark in zip(scores, cycle("osD^vPX*<>h"), strict=False):
+        at = {key: scores[name][key] for key, _ in (across, up)}
+        arms = {key: [[at[key] - low], [high - at[key]]]
+                for key in at for low, high in [scores[name][f"{key}_interval"]]}  # fmt: skip
+        color = "0.6" if name in grey else next(colors)
+        ax.errorbar(at[across[0]], at[up[0]], xerr=np.abs(arms[across[0]]), color=color, ms=5,
+                    yerr=np.abs(arms[up[0]]), fmt=mark, lw=0.8, capsize=2, label=name)  # fmt: skip
+    ax.set(xlabel=f"{across[1]}, with 95 % interval", ylabel=up[1])
+    ax.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=7)
+    return figure
+
+
 # --- pairs --------------------------------------------------------------------------------------
 
 

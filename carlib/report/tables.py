@@ -180,8 +180,8 @@ def _study(topic: str) -> Callable[[Sequence[Record]], Rows]:
 
 
 _SCORES = ("recipe", "accuracy", "interval", "top5", "seeds", "training", "on")
-_NEIGHBORS = ("recipe", "loss", "dims", "seeds", "recall_at_1", "interval", "recall_at_8",
-              "r_precision", "map_at_r", "effective_rank")  # fmt: skip
+_NEIGHBORS = ("recipe", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
+              "effective_rank")  # fmt: skip
 
 QUESTIONS: dict[str, Question] = {
     "accuracy": Question(_scored(None), _SCORES),
