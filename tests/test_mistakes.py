@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
+from fakes import fake_record
 
 from carlib.errors import RunError
 from carlib.evaluation.mistakes import chosen_on_scored, gained
+from carlib.experiment.outputs import Outputs
+from carlib.experiment.record import Record
+from carlib.report.mistakes import MISTAKES, mistake_rows
 
 
 def test_a_gain_is_paired() -> None:
@@ -59,3 +66,50 @@ def test_copies_stay_together() -> None:
 def test_what_does_not_fit_is_said(hits, groups) -> None:
     with pytest.raises(RunError):
         chosen_on_scored(hits, groups)
+
+
+# --- from outputs -------------------------------------------------------------------------------
+
+
+def kept(kind: str, topic: str, outputs: Outputs, seed: int = 0, **metrics: float) -> Record:
+    record = fake_record("lite0_cpu", seed, 0.5)
+    changed = dict(kind=kind, topic=topic, metrics=record.metrics | metrics, outputs="", name="",
+                   outputs_file=outputs.to_bytes())  # fmt: skip
+    return replace(record, **changed)
+
+
+def photos(labels: np.ndarray) -> pd.DataFrame:
+    table = pd.DataFrame({"stem": [f"{n:04}" for n in range(len(labels))], "label": labels})
+    return table.assign(**dict.fromkeys(("class_name", "make", "model", "year", "body"), pd.NA))
+
+
+def test_the_table_makes_what_the_outputs_allow() -> None:
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 20)
+    said = np.where(draw.random((3, 8, 240)) < 0.6, labels, (labels + 1) % 12)  # seeds, epochs
+    seeds = [
+        Outputs({"logits": np.eye(12, dtype=np.float16)[one[-1]],
+                 "epochs": np.eye(12, dtype=np.float16)[one]}, photos(labels))
+        for one in said
+    ]  # fmt: skip
+    centers = draw.normal(size=(12, 16))
+    points = (centers[labels] + draw.normal(size=(240, 16))).astype(np.float16)
+    pairs = {name: draw.integers(0, 240, (300, 2)).astype(np.int32)
+             for name in ("fitting", "medium", "hard")}  # fmt: skip
+    unseen = Outputs({"embeddings": points} | pairs, photos(labels), about={"points": ""})
+    same = Outputs({"embeddings": points[::2], "gallery": points[1::2]}, photos(labels[::2]),
+                   photos(labels[1::2]))  # fmt: skip
+    records = [kept("evaluation", "", one, seed) for seed, one in enumerate(seeds)]
+    records += [kept("retrieval", "unseen", unseen, recall_at_1=0.5),
+                kept("retrieval", "same", same, recall_at_1=0.5),
+                kept("verification", "", unseen, hard_auc=0.8)]  # fmt: skip
+    rows = {row["mistake"]: row for row in mistake_rows(records)}
+    assert len(rows) == sum(map(len, MISTAKES.values())) - 1  # no outputs have a mirrored view
+    assert [row["won"] for row in mistake_rows(records)] == sorted(
+        (row["won"] for row in rows.values()), reverse=True
+    )
+    lucky, copies = (next(row for name, row in rows.items() if word in name)
+                     for word in ("lucky", "have a copy"))  # fmt: skip
+    assert lucky["honest"] == (said[0, -1] == labels).mean() and lucky["interval"][0] > 0
+    assert 0.02 < copies["won"] < 0.1 and copies["interval"][0] > 0  # of a tenth, those not found
+    assert mistake_rows([fake_record("cnn3", 0, 0.5)]) == []  # keeps no outputs

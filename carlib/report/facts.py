@@ -27,6 +27,7 @@ from carlib.report.cost import TARGETS, time_rows
 from carlib.report.differences import differences
 from carlib.report.figures import FIGURES, KNOWS_NOTHING
 from carlib.report.missing import command, missing
+from carlib.report.mistakes import mistake_rows
 from carlib.report.rows import final_rows, retrieval_rows, rows_of, tried_rows, verification_rows
 
 STUDIED = ("unknown", "imbalance", "leak", "leads")  # questions that the report answers
@@ -62,6 +63,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "tried": tried_rows(records),
         "time": time_rows(records),
         "targets": TARGETS,
+        "mistakes": mistake_rows(records),
         "missing": len(missing(records)),
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {

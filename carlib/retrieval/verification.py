@@ -298,11 +298,11 @@ def score_verification(
 
 def computed(outputs: Outputs) -> dict[str, Any]:
     """Metrics, rows per class and the extra of a verification, from embeddings as they are kept."""
-    similarity, same, classes = _compared(outputs, "fitting")
+    similarity, same, classes = compared_pairs(outputs, "fitting")
     decision = Decision.fit(similarity, same)
     promised = verification_scores(similarity, same, classes, decision)
     levels = [level for level in LEVELS if level in outputs.tensors]
-    compared = {level: _compared(outputs, level) for level in levels}
+    compared = {level: compared_pairs(outputs, level) for level in levels}
     metrics: dict[str, object] = {}
     for level, pairs in compared.items():
         scores = level_scores(*pairs, decision)
@@ -316,7 +316,7 @@ def computed(outputs: Outputs) -> dict[str, Any]:
     return {"metrics": metrics, "per_class": _class_rows(outputs, compared), "extra": extra}
 
 
-def _compared(outputs: Outputs, name: str) -> Pairs:
+def compared_pairs(outputs: Outputs, name: str) -> Pairs:
     """Similarity (pairs,), same (pairs,) and classes (pairs, 2) of one list of pairs."""
     rows = outputs.tensors[name]
     similarity, classes = _cosine(outputs.tensors["embeddings"], rows), outputs.labels[rows]

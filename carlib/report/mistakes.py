@@ -1,0 +1,247 @@
+"""What each mistake of a protocol would have won us: recomputed from the committed outputs.
+
+The notebooks make the same mistakes in view, each in a few lines. Here they stand in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean
+
+import numpy as np
+
+from carlib.evaluation.metrics import interval
+from carlib.evaluation.mistakes import Gain, chosen_on_scored, gained
+from carlib.experiment.outputs import Outputs, read_outputs
+from carlib.experiment.record import Record
+from carlib.experiment.tables import STANFORD, label_of
+from carlib.report.rows import Row
+from carlib.retrieval import knn, ranking
+from carlib.retrieval.axes import Axes
+from carlib.retrieval.deciding import Decision
+from carlib.retrieval.embeddings import Embeddings
+from carlib.retrieval.verification import compared_pairs
+
+SPLITS = 10  # of which the luckiest is reported
+THRESHOLDS = 100
+KS = (1, 2, 3, 5, 8, 12, 16, 24, 32)
+
+
+def mistake_rows(records: Sequence[Record]) -> list[Row]:
+    """A row per mistake that the kept outputs allow to make, most won first.
+
+    Each is made with the best network that it can be made with. `reported` and `honest` are the
+    same `score` of the same answers to the same photos; `won` lies between them, with its paired
+    95 % `interval`.
+    """
+    rows = []
+    for (kind, topic, metric), mistakes in MISTAKES.items():
+        networks = _kept(records, kind, topic, metric)
+        for name, (score, make) in mistakes.items():
+            gains = ((label, make(seeds)) for label, seeds in networks.items())
+            label, gain = next(((label, gain) for label, gain in gains if gain), ("", None))
+            if gain:
+                rows.append({
+                    "mistake": name, "score": score, "network": label, "reported": gain.reported,
+                    "honest": gain.honest, "won": gain.gain, "interval": list(gain.interval),
+                })  # fmt: skip
+    return sorted(rows, key=lambda row: -row["won"])
+
+
+def _kept(
+    records: Sequence[Record], kind: str, topic: str, metric: str
+) -> dict[str, list[Outputs]]:
+    """The outputs of Stanford Cars' photos that records of a kind keep: by label, the best network
+    first, seed by seed.
+    """
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        about = (record.kind, record.topic, record.data.get("dataset"))
+        if record.outputs and about == (kind, topic, STANFORD):
+            found.setdefault(label_of(record), []).append(record)
+    best = sorted(found.items(), key=lambda item: -mean(r.metrics[metric] for r in item[1]))
+    return {
+        label: [read_outputs(r) for r in sorted(seeds, key=lambda r: r.recipe["seed"])]
+        for label, seeds in best
+    }
+
+
+# --- naming ---------------------------------------------------------------------------------------
+
+
+def _hits(outputs: Outputs, logits: np.ndarray | None = None) -> np.ndarray:
+    """Which photos are answered rightly; of the last axis but one where there are more."""
+    logits = outputs.tensors["logits"] if logits is None else logits
+    return logits.argmax(-1) == outputs.labels
+
+
+def luckiest_split(seeds: Sequence[Outputs]) -> Gain:
+    """The best of SPLITS random fifths of val in the place of all of it."""
+    right = _hits(seeds[0])
+    fifth = max(1, len(right) // 5)
+    draws = np.random.default_rng(0).random((1000, SPLITS, len(right))).argpartition(fifth)
+    best = right[draws[..., :fifth]].mean(2).max(1)
+    low, high = interval(best - right.mean())
+    return Gain(float(best.mean()), float(right.mean()), (low, high))
+
+
+def best_seed(seeds: Sequence[Outputs]) -> Gain | None:
+    """The seed that the scored photos like best; nothing where there is one seed."""
+    return chosen_on_scored([_hits(one) for one in seeds]) if len(seeds) > 1 else None
+
+
+def best_views(seeds: Sequence[Outputs]) -> Gain | None:
+    """One view or its mean with the mirror image, whichever scores better."""
+    mirrored = seeds[0].tensors.get("with_mirror")
+    if mirrored is None:
+        return None
+    return chosen_on_scored([_hits(seeds[0]), mirrored == seeds[0].labels])
+
+
+def best_epoch(seeds: Sequence[Outputs]) -> Gain | None:
+    """The epoch at which the scored photos did best, as if they were to choose it."""
+    epochs = seeds[0].tensors.get("epochs")
+    return None if epochs is None else chosen_on_scored(_hits(seeds[0], epochs))
+
+
+def mean_of_epochs(seeds: Sequence[Outputs]) -> Gain | None:
+    """Scores that are added up over all epochs and never set back, in the place of the last's."""
+    epochs = seeds[0].tensors.get("epochs")
+    if epochs is None:
+        return None
+    hits = _hits(seeds[0], epochs)
+    return gained(hits.mean(0), hits[-1])
+
+
+# --- comparing ------------------------------------------------------------------------------------
+
+
+def _points(outputs: Outputs, name: str = "embeddings") -> Embeddings:
+    table = outputs.gallery if name == "gallery" else outputs.table
+    vectors = outputs.tensors[name].astype(np.float32)
+    return Embeddings(vectors, table.assign(path=table["stem"]), "kept")
+
+
+def _by_class(labels: np.ndarray, *ways: np.ndarray) -> list[np.ndarray]:
+    """What the photos of each class score together, and how many they are."""
+    return [*(np.bincount(labels, way) for way in ways), np.bincount(labels)]
+
+
+def best_k(seeds: Sequence[Outputs]) -> Gain | None:
+    """k and weights of the neighbors' votes, chosen on val in the place of train."""
+    if seeds[0].gallery is None:
+        return None
+    queries, gallery = _points(seeds[0]), _points(seeds[0], "gallery")
+    classes = 1 + int(max(queries.labels.max(), gallery.labels.max()))
+    most = min(KS[-1], len(gallery) - 1)
+
+    def right(found: tuple[np.ndarray, np.ndarray], truth: np.ndarray) -> np.ndarray:
+        distances, labels = found[0], gallery.labels[found[1]]
+        votes = (knn.votes(distances[:, :k], labels[:, :k], classes, weights)
+                 for weights in knn.WEIGHTS for k in KS)  # fmt: skip
+        return np.array([shares.argmax(1) == truth for shares in votes])
+
+    on_val = right(knn.neighbors(gallery.vectors, queries.vectors, most), queries.labels)
+    on_train = right(knn.other_neighbors(gallery, most), gallery.labels)  # each asks the others
+    chosen = (on_val[way.mean(1).argmax()] for way in (on_val, on_train))
+    return gained(*_by_class(queries.labels, *chosen))
+
+
+def copies_on_both_sides(seeds: Sequence[Outputs], share: float = 0.1) -> Gain:
+    """A share of the photos has a copy among those that are searched."""
+    points = _points(seeds[0])
+    copied = np.random.default_rng(0).random(len(points)) < share
+    rows = np.concatenate([np.arange(len(points)), np.flatnonzero(copied)])
+    _, near = knn.other_neighbors(points.select(rows), 1)
+    reported = points.labels[rows[near[: len(points), 0]]] == points.labels
+    return gained(*_by_class(points.labels, reported, _found(points)))
+
+
+def _found(points: Embeddings) -> np.ndarray:
+    """For which photos the nearest other one is of their class (photos,) 0 or 1."""
+    return ranking.query_scores(points)["recall_at_1"].fillna(0).to_numpy()
+
+
+def classes_after_looking(seeds: Sequence[Outputs], share: float = 0.2) -> Gain | None:
+    """The share of the classes that is found best, in the place of all classes.
+
+    They are chosen on one half of the photos and reported on that half.
+    """
+    points = _points(seeds[0])
+    hits, looked = _found(points), np.random.default_rng(0).random(len(points)) < 0.5
+    sums, counts = _by_class(points.labels[looked], hits[looked])
+    there = np.flatnonzero(counts)
+    kept = there[np.argsort(sums[there] / counts[there], kind="stable")][-int(share * len(there)) :]
+    if not len(kept):
+        return None
+    other, others = (np.bincount(points.labels[~looked], way, len(counts)) for way in
+                     (hits[~looked], np.ones((~looked).sum())))  # fmt: skip
+    kept = kept[others[kept] > 0]
+    shares = (sums[kept] / counts[kept], other[kept] / others[kept])
+    return gained(*shares)
+
+
+def axes_of_the_scored(seeds: Sequence[Outputs]) -> Gain | None:
+    """Axes that were fitted on the classes that are scored, with their labels.
+
+    Honest are those of the other half of the classes. Nothing for points that have axes already.
+    """
+    if seeds[0].about["points"]:
+        return None
+    points = _points(seeds[0])
+    even = points.labels % 2 == 0
+    ways = []
+    for swapped in (False, True):
+        hits = np.empty(len(points))
+        for half in (even, ~even):
+            fitted = half ^ swapped
+            axes = Axes.fit(points.vectors[fitted], "within", points.labels[fitted])
+            hits[half] = _found(axes.apply(points.select(half)))
+        ways.append(hits)
+    return gained(*_by_class(points.labels, *ways))
+
+
+def threshold_of_the_scored(level: str) -> Callable[[Sequence[Outputs]], Gain | None]:
+    """The best of THRESHOLDS on the scored pairs, in the place of one fitted on other classes."""
+
+    def make(seeds: Sequence[Outputs]) -> Gain | None:
+        if not {level, "fitting"} <= set(seeds[0].tensors):
+            return None
+        decision = Decision.fit(*compared_pairs(seeds[0], "fitting")[:2])
+        similarity, same, classes = compared_pairs(seeds[0], level)
+        tried = np.linspace(similarity.min(), similarity.max(), THRESHOLDS)[:, None]
+        right = (similarity >= tried) == same
+        honest = (similarity >= decision.threshold) == same
+        among, sides = np.unique(classes, return_inverse=True)
+        sides = sides.reshape(classes.shape)  # a pair belongs half to either photo's class
+        ways = (right[right.mean(1).argmax()], honest, np.ones(len(same)))
+        return gained(*(sum(np.bincount(side, way, len(among)) / 2 for side in sides.T)
+                        for way in ways))  # fmt: skip
+
+    return make
+
+
+# By what is asked of a network, and the metric by which the best one is found: how each mistake is
+# called, of which score, and how it is made.
+MISTAKES = {
+    ("evaluation", "", "accuracy"): {
+        "one lucky split: the best of ten fifths": ("accuracy", luckiest_split),
+        "the best of several seeds": ("accuracy", best_seed),
+        "one view or two, whichever scores better": ("accuracy", best_views),
+        "scored photographs choose the epoch": ("accuracy", best_epoch),
+        "metrics added up over the epochs": ("accuracy", mean_of_epochs),
+    },
+    ("retrieval", "same", "recall_at_1"): {
+        "k chosen on the scored photographs": ("accuracy", best_k),
+    },
+    ("retrieval", "unseen", "recall_at_1"): {
+        "a tenth of the photographs have a copy": ("Recall@1", copies_on_both_sides),
+        "a fifth of the classes, chosen after looking": ("Recall@1", classes_after_looking),
+        "axes fitted on the scored classes": ("Recall@1", axes_of_the_scored),
+    },
+    ("verification", "", "hard_auc"): {
+        f"the threshold searched on the scored pairs ({level})":
+            ("accuracy", threshold_of_the_scored(level))
+        for level in ("medium", "hard")
+    },
+}  # fmt: skip
