@@ -204,7 +204,10 @@ def test_what_is_set_above_another_is_a_paired_difference(repository: Path) -> N
 def test_what_was_tried_is_told_or_said_to_be_unrecorded(repository: Path) -> None:
     report.build_report(repository)
     assert "and on what: none recorded." in text_of(repository / "report.pdf")
-    rows = [{"changes": {}}, {"changes": {"lr": 1e-4}}, {"changes": {"lr": 1e-2}}]
+    gains = {"as it is": 0.0, "a tenth of the rate": -0.03, "ten times the rate": 0.02}
+    rows = [{"lead": lead, "changes": {"lr": 1.0} if gain else {}, "dev_accuracy": 0.84 + gain,
+             "difference": gain, "difference_interval": [gain - 0.01, gain + 0.01],
+             "seconds": 1230.0} for lead, gain in gains.items()]  # fmt: skip
     study = replace(fake_record("lite0_cpu", split="train", photos=658), kind="study",
                     topic="leads", name="leads", extra={"rows": rows})  # fmt: skip
     study.write(repository / "data" / "results")
@@ -212,6 +215,8 @@ def test_what_was_tried_is_told_or_said_to_be_unrecorded(repository: Path) -> No
     text = text_of(repository / "report.pdf")
     assert "lite0_cpu 2 658 photographs kept back from train accuracy" in text
     assert text.count("none recorded") == len(OURS) - 1
+    assert "Better beyond chance: ten times the rate." in text
+    assert "Worse beyond chance: a tenth of the rate." in text
 
 
 def test_a_leak_has_its_table(repository: Path) -> None:
