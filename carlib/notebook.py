@@ -26,8 +26,7 @@ from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, load_records
 from carlib.experiment.registry import get_recipe, quick
-from carlib.experiment.tables import STANFORD as REAL
-from carlib.experiment.tables import label_of
+from carlib.experiment.tables import keeping_outputs
 from carlib.models.freezing import rescaled
 from carlib.models.networks import count_flops
 from carlib.paths import cache_root, runs_root
@@ -264,12 +263,10 @@ def real_outputs(label: str = "", kind: str = "evaluation", topic: str = "") -> 
     the network: "evaluation" or "published" (logits of val), "retrieval" of "same" or "unseen"
     classes, or "verification" (embeddings).
     """
-    found = [
-        record
-        for record in load_records()
-        if (record.kind, record.topic) == (kind, topic)
-        and record.data.get("dataset") == REAL
-        and record.outputs
-        and label in ("", label_of(record))
+    found = keeping_outputs(load_records(), kind, topic)
+    return [
+        read_outputs(record)
+        for row, seeds in found.items()
+        if label in ("", row)
+        for record in seeds
     ]
-    return [read_outputs(r) for r in sorted(found, key=lambda r: r.recipe["seed"])]

@@ -17,28 +17,17 @@ from carlib.experiment.resampling import class_draws
 # --- means over seeds ---------------------------------------------------------------------------
 
 
-def mean_over_seeds(
-    sums: np.ndarray, counts: np.ndarray | None = None, seed: int = 0
-) -> tuple[float, list[float]]:
-    """The mean of several seeds on the same photos, and its 95 % interval.
-
-    `sums` (seeds, units): a unit is a photo, right (1) or wrong (0), or, as photos of one class
-    share their luck, a class with the sum of what its photos scored; `counts` (units,) has the
-    photos of each unit, one without it. With one seed the interval is of the photos alone. Raises
-    `RunError` where the shapes do not fit.
-    """
-    (sums,), counts = _checked([sums], counts)
-    return _mean(sums, counts), interval(over_seeds(unit_draws(sums, counts, seed), seed))
-
-
 def paired_difference(
     one: np.ndarray, other: np.ndarray, counts: np.ndarray | None = None, seed: int = 0
 ) -> tuple[float, list[float]]:
     """One way's mean less the other's, each over its seeds, on the same photos or classes, and the
     95 % interval.
 
-    Both are as `sums` of `mean_over_seeds`, with the same units and as many seeds as each has; they
-    share the draws of units, and seeds are drawn for each. Raises `RunError` where they do not fit.
+    Each is (seeds, units), with as many seeds as it has: a unit is a photo, right (1) or wrong (0),
+    or, as photos of one class share their luck, a class with the sum of what its photos scored;
+    `counts` (units,) has the photos of each unit, one without it. Both share the draws of units,
+    and seeds are drawn for each; with one seed the interval is of the photos alone. Raises
+    `RunError` where the shapes do not fit.
     """
     (one, other), counts = _checked([one, other], counts)
     draws = [unit_draws(sums, counts, seed) for sums in (one, other)]

@@ -118,6 +118,18 @@ def by_label(records: Sequence[Record]) -> dict[str, list[Record]]:
     return labels
 
 
+def keeping_outputs(
+    records: Sequence[Record], kind: str, topic: str = ""
+) -> dict[str, list[Record]]:
+    """Records of a kind on Stanford Cars that keep their outputs, by label, seed by seed."""
+    return by_label([
+        record
+        for record in records
+        if (record.kind, record.topic, record.data.get("dataset")) == (kind, topic, STANFORD)
+        and record.outputs
+    ])  # fmt: skip
+
+
 def _one_method(label: str, records: Sequence[Record]) -> None:
     first = records[0]
     other = next((r for r in records if r.method != first.method), None)

@@ -9,22 +9,23 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 import numpy as np
+import pandas as pd
 
 from carlib.evaluation.metrics import interval
 from carlib.evaluation.mistakes import Gain, chosen_on_scored, gained
 from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.record import Record
-from carlib.experiment.tables import STANFORD, label_of
+from carlib.experiment.tables import keeping_outputs
 from carlib.report.rows import Row
 from carlib.retrieval import knn, ranking
 from carlib.retrieval.axes import Axes
 from carlib.retrieval.deciding import Decision
 from carlib.retrieval.embeddings import Embeddings
+from carlib.retrieval.ranking import kept_points
 from carlib.retrieval.verification import compared_pairs
 
 SPLITS = 10  # of which the luckiest is reported
 THRESHOLDS = 100
-KS = (1, 2, 3, 5, 8, 12, 16, 24, 32)
 
 
 def mistake_rows(records: Sequence[Record]) -> list[Row]:
@@ -51,19 +52,10 @@ def mistake_rows(records: Sequence[Record]) -> list[Row]:
 def _kept(
     records: Sequence[Record], kind: str, topic: str, metric: str
 ) -> dict[str, list[Outputs]]:
-    """The outputs of Stanford Cars' photos that records of a kind keep: by label, the best network
-    first, seed by seed.
-    """
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        about = (record.kind, record.topic, record.data.get("dataset"))
-        if record.outputs and about == (kind, topic, STANFORD):
-            found.setdefault(label_of(record), []).append(record)
-    best = sorted(found.items(), key=lambda item: -mean(r.metrics[metric] for r in item[1]))
-    return {
-        label: [read_outputs(r) for r in sorted(seeds, key=lambda r: r.recipe["seed"])]
-        for label, seeds in best
-    }
+    """The outputs that records of a kind keep: by label, the best network first, seed by seed."""
+    found = keeping_outputs(records, kind, topic).items()
+    best = sorted(found, key=lambda item: -mean(record.metrics[metric] for record in item[1]))
+    return {label: [read_outputs(record) for record in seeds] for label, seeds in best}
 
 
 # --- naming ---------------------------------------------------------------------------------------
@@ -116,12 +108,6 @@ def mean_of_epochs(seeds: Sequence[Outputs]) -> Gain | None:
 # --- comparing ------------------------------------------------------------------------------------
 
 
-def _points(outputs: Outputs, name: str = "embeddings") -> Embeddings:
-    table = outputs.gallery if name == "gallery" else outputs.table
-    vectors = outputs.tensors[name].astype(np.float32)
-    return Embeddings(vectors, table.assign(path=table["stem"]), "kept")
-
-
 def _by_class(labels: np.ndarray, *ways: np.ndarray) -> list[np.ndarray]:
     """What the photos of each class score together, and how many they are."""
     return [*(np.bincount(labels, way) for way in ways), np.bincount(labels)]
@@ -131,14 +117,14 @@ def best_k(seeds: Sequence[Outputs]) -> Gain | None:
     """k and weights of the neighbors' votes, chosen on val in the place of train."""
     if seeds[0].gallery is None:
         return None
-    queries, gallery = _points(seeds[0]), _points(seeds[0], "gallery")
+    queries, gallery = kept_points(seeds[0]), kept_points(seeds[0], "gallery")
     classes = 1 + int(max(queries.labels.max(), gallery.labels.max()))
-    most = min(KS[-1], len(gallery) - 1)
+    most = min(knn.NEIGHBORS[-1], len(gallery) - 1)
 
     def right(found: tuple[np.ndarray, np.ndarray], truth: np.ndarray) -> np.ndarray:
         distances, labels = found[0], gallery.labels[found[1]]
         votes = (knn.votes(distances[:, :k], labels[:, :k], classes, weights)
-                 for weights in knn.WEIGHTS for k in KS)  # fmt: skip
+                 for weights in knn.WEIGHTS for k in knn.NEIGHBORS)  # fmt: skip
         return np.array([shares.argmax(1) == truth for shares in votes])
 
     on_val = right(knn.neighbors(gallery.vectors, queries.vectors, most), queries.labels)
@@ -149,7 +135,7 @@ def best_k(seeds: Sequence[Outputs]) -> Gain | None:
 
 def copies_on_both_sides(seeds: Sequence[Outputs], share: float = 0.1) -> Gain:
     """A share of the photos has a copy among those that are searched."""
-    points = _points(seeds[0])
+    points = kept_points(seeds[0])
     copied = np.random.default_rng(0).random(len(points)) < share
     rows = np.concatenate([np.arange(len(points)), np.flatnonzero(copied)])
     _, near = knn.other_neighbors(points.select(rows), 1)
@@ -163,22 +149,18 @@ def _found(points: Embeddings) -> np.ndarray:
 
 
 def classes_after_looking(seeds: Sequence[Outputs], share: float = 0.2) -> Gain | None:
-    """The share of the classes that is found best, in the place of all classes.
+    """The share of the classes that is found best, on the photos by which it was chosen.
 
-    They are chosen on one half of the photos and reported on that half.
+    These are one half of them; honest are the same classes on the other half.
     """
-    points = _points(seeds[0])
-    hits, looked = _found(points), np.random.default_rng(0).random(len(points)) < 0.5
-    sums, counts = _by_class(points.labels[looked], hits[looked])
-    there = np.flatnonzero(counts)
-    kept = there[np.argsort(sums[there] / counts[there], kind="stable")][-int(share * len(there)) :]
-    if not len(kept):
+    points = kept_points(seeds[0])
+    looked = np.random.default_rng(0).random(len(points)) < 0.5
+    table = pd.DataFrame({"label": points.labels, "looked": looked, "hit": _found(points)})
+    halves = table.pivot_table(values="hit", index="label", columns="looked").dropna()
+    if halves.shape[1] < 2 or halves.empty:
         return None
-    other, others = (np.bincount(points.labels[~looked], way, len(counts)) for way in
-                     (hits[~looked], np.ones((~looked).sum())))  # fmt: skip
-    kept = kept[others[kept] > 0]
-    shares = (sums[kept] / counts[kept], other[kept] / others[kept])
-    return gained(*shares)
+    best = halves.sort_values(True, kind="stable").tail(max(1, int(share * len(halves))))
+    return gained(best[True], best[False])
 
 
 def axes_of_the_scored(seeds: Sequence[Outputs]) -> Gain | None:
@@ -188,7 +170,7 @@ def axes_of_the_scored(seeds: Sequence[Outputs]) -> Gain | None:
     """
     if seeds[0].about["points"]:
         return None
-    points = _points(seeds[0])
+    points = kept_points(seeds[0])
     even = points.labels % 2 == 0
     ways = []
     for swapped in (False, True):

@@ -85,16 +85,17 @@ def retrieval_scores(queries: Embeddings, gallery: Embeddings | None = None) -> 
 
 def computed(outputs: Outputs) -> dict[str, Any]:
     """Metrics and rows per class of a retrieval, from embeddings as they are kept."""
-    queries, gallery = _kept(outputs, "embeddings"), None
+    queries, gallery = kept_points(outputs), None
     if outputs.gallery is not None:
-        gallery = _kept(outputs, "gallery")
+        gallery = kept_points(outputs, "gallery")
     scores = query_scores(queries, gallery)
     metrics = mean_scores(scores, queries.labels)
     metrics["effective_rank"] = effective_rank(queries.vectors)
     return {"metrics": metrics, "per_class": _class_rows(scores, queries)}
 
 
-def _kept(outputs: Outputs, name: str) -> Embeddings:
+def kept_points(outputs: Outputs, name: str = "embeddings") -> Embeddings:
+    """The "embeddings" or the "gallery" that outputs keep."""
     table = outputs.gallery if name == "gallery" else outputs.table
     return Embeddings(outputs.tensors[name].astype(np.float32), table, "kept")
 
