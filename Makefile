@@ -8,11 +8,12 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export GOMP_SPINCOUNT := 1000
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: report test test-paths test-colab test-versions lint unit notebooks clean help
+.PHONY: report site test test-paths test-colab test-versions lint unit notebooks clean help
 
 help:
 	@echo "make report   run the notebooks on the drawn cars, draw the figures, make report.pdf; where"
 	@echo "              CARLIB_DATA names photographs, copies of the notebooks are run in runs/"
+	@echo "make site     README, notebooks, model card and report as web pages, in build/site"
 	@echo "make test     lint, unit and fault tests, and the notebooks through nbval"
 	@echo "make test-colab  the notebooks as Colab runs them, on a machine rebuilt from its pins"
 	@echo "make test-paths  the notebooks on other data: few photos, few classes, other layouts, and the"
@@ -33,6 +34,9 @@ help:
 report: .venv/ready
 	$(BIN)/python tools/notebooks.py run
 	$(BIN)/carlib report
+
+site: .venv/ready
+	$(BIN)/python tools/pages.py
 
 test: lint unit notebooks
 

@@ -76,6 +76,7 @@ def test_a_card_that_says_something_else_is_found(tmp_path, changed: bool) -> No
     shutil.copytree(ROOT / "report", root / "report")
     marks = "".join(f"<!-- {m}:begin -->\n<!-- {m}:end -->\n" for m in ("results", "notebooks"))
     (root / "README.md").write_text(marks, encoding="utf-8")
+    shutil.copy(ROOT / "CITATION.cff", root)
     published().write(root / "data" / "results")
     assert root / CARD in report.build_report(root)
     if changed:

@@ -89,3 +89,17 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
 def test_the_command_is_kept_without_this_machines_folders(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/opt/bin/carlib", "evaluate", "/data/cars", "--split=val"])
     assert command_line() == "carlib evaluate cars --split=val"
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("/opt/bin/carlib", "carlib x"),
+        ("/usr/lib/python3/carlib/__main__.py", "carlib x"),  # python -m carlib
+        ("/home/me/cars/benchmarks/search.py", "python benchmarks/search.py x"),
+        (r"C:\cars\tools\notebooks.py", "python tools/notebooks.py x"),
+    ],
+)
+def test_the_command_is_kept_as_it_is_typed(program: str, typed: str, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", [program, "x"])
+    assert command_line() == typed

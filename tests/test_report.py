@@ -7,13 +7,14 @@ import json
 import re
 import shutil
 import tomllib
+from collections import defaultdict
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from fakes import fake_audit, fake_maps, fake_record, fake_retrieval, fake_verification
 from PIL import Image
-from pypdf import PdfReader
+from pypdf import PageObject, PdfReader
 from typer.testing import CliRunner
 
 from carlib.cli import app
@@ -22,6 +23,7 @@ from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import OURS, evaluations
 from carlib.report import build as report
 from carlib.report import figures
+from carlib.report.missing import command
 from carlib.report.rows import final_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,7 @@ def repository(tmp_path: Path) -> Path:
     """A repository with the report's text, one evaluation and one audit."""
     root = tmp_path / "repository"
     shutil.copytree(ROOT / "report", root / "report")
+    shutil.copy(ROOT / "CITATION.cff", root)
     (root / "README.md").write_text(README, encoding="utf-8")
     for record in (fake_record(), fake_audit()):
         record.write(root / "data" / "results")
@@ -67,21 +70,21 @@ def test_report_says_what_the_records_say(repository: Path) -> None:
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
         assert number in text
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert "| `cnn3` | a small relative of S3's plain network: three convolutions |" in readme
-    seen = "| box, 96/96 px | – | 40 | 1 | 0.123 (0.100–0.150) | – | 0.250 / 0.250 |"
-    assert f"{seen} 0.345 | 0.111 | 13 min, 2 CPU cores |" in readme
+    row = "| three convolutions, after S3 | 0.123 (0.100–0.150) | 1 | 13 min, 2 CPU cores |"
+    assert f"| Which of 196 cars is it? Accuracy {row}" in readme
     assert readme.endswith("<!-- results:end -->\nafter\n")
     assert report.check_report(repository) == []
 
 
 def test_what_was_not_run_is_counted_and_has_no_row(repository: Path) -> None:
     report.build_report(repository)
-    lacking = f"{len(RECIPES) - 1} recipes have no record"
-    text = text_of(repository / "report.pdf")
-    assert f"{lacking}; carlib recipes --missing" in text and "scratch_best" in text
+    text = text_of(repository / "report.pdf").replace("\u200b", "")
+    commands = text[text.index("Recipes without a record") :].replace(" ", "")
+    for name in RECIPES:
+        assert (command(name).replace(" ", "") in commands) == (name != "cnn3"), name
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    assert f"{lacking} yet; `carlib recipes --missing`" in readme
-    assert "scratch_cpu" not in readme and "0.876 not run" in text  # S2's method
+    assert f"{len(RECIPES) - 1} recipes have no record yet; `carlib recipes --missing`" in readme
+    assert "scratch" not in readme and "0.876 not run" in text  # S2's method
 
 
 def test_transfer_has_its_own_tables(repository: Path) -> None:
@@ -213,7 +216,7 @@ def test_what_was_tried_is_told_or_said_to_be_unrecorded(repository: Path) -> No
     study.write(repository / "data" / "results")
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    assert "lite0_cpu 2 658 photographs kept back from train accuracy" in text
+    assert "12 epochs 2 658 photographs kept back from train accuracy" in text
     assert text.count("none recorded") == len(OURS) - 1
     assert "Better beyond chance: ten times the rate." in text
     assert "Worse beyond chance: a tenth of the rate." in text
@@ -382,6 +385,53 @@ def test_no_number_is_typed_into_the_report() -> None:
     assert not re.findall(r"(?<![\w#])0?\.\d{2,}", "\n".join(lines))
     studies = json.loads((ROOT / "report" / "studies.json").read_text(encoding="utf-8"))["studies"]
     assert {study["id"] for study in studies} == {"S0", "S1", "S2", "S3", "S4"}
+
+
+def unlinked(pdf: Path) -> set[str]:
+    """Numbers of three decimals that lead nowhere, but those of recipes."""
+    found = set()
+    for page in PdfReader(pdf).pages:
+        notes = [note.get_object() for note in page.get("/Annots", [])]
+        links = [[float(side) for side in note["/Rect"]] for note in notes]
+
+        def see(text: str, cm: list, tm: list, *_: object, links: list = links) -> None:
+            x, y = tm[4] * cm[0] + cm[4], tm[5] * cm[3] + cm[5]
+            if not any(a - 1 <= x <= c + 1 and b - 1 <= y <= d + 1 for a, b, c, d in links):
+                found.update(re.findall(r"(?<![\d.=])(?<!decay )(0\.\d{3})(?!\d)", text))
+
+        page.extract_text(visitor_text=see)
+    return found
+
+
+def test_every_number_leads_to_its_record() -> None:
+    """What leads nowhere is a number of other people's."""
+    studies = (ROOT / "report" / "studies.json").read_text(encoding="utf-8")
+    theirs = {f"{float(number):.3f}" for number in re.findall(r"\d*\.\d+", studies)}
+    assert unlinked(ROOT / "report.pdf") <= theirs
+
+
+def test_a_number_leads_to_the_record_that_has_it(repository: Path) -> None:
+    report.build_report(repository)
+    reader, lines = PdfReader(repository / "report.pdf"), set()
+    for note in (one.get_object() for page in reader.pages for one in page.get("/Annots", [])):
+        if "/Dest" in note:
+            there, _, _, top, _ = note["/Dest"].get_object()
+            page = next(one for one in reader.pages if one.indirect_reference == there)
+            lines.add(below(page, float(top)))
+    for name in (record.name for record in (fake_record(), fake_audit())):
+        assert any(name in line for line in lines), lines
+
+
+def below(page: PageObject, top: float) -> str:
+    """The text of a page that begins at most two lines below a height."""
+    lines = defaultdict(str)
+
+    def see(text: str, cm: list, tm: list, *_: object) -> None:
+        lines[tm[5] * cm[3] + cm[5]] += text.replace("\u200b", "")
+
+    page.extract_text(visitor_text=see)
+    near = sorted(height for height in lines if top - 24 < height < top)
+    return "".join(lines[height] for height in reversed(near)).replace("\n", "")
 
 
 def test_badges_point_to_their_own_notebooks() -> None:

@@ -79,10 +79,18 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command_line() -> str:
-    """The command that is running, without this machine's paths."""
+    """The command that is running, as it is typed in a checkout; without this machine's paths."""
     first, *others = sys.argv
     others = [_last(a) if any(mark in a for mark in "/\\") else a for a in others]
-    return " ".join([_last(first), *others])
+    return " ".join([_program(first), *others])
+
+
+def _program(script: str) -> str:
+    """`python -m carlib` is carlib; a script is named with its folder, as python is told."""
+    path = PureWindowsPath(script)
+    if path.name == "__main__.py":
+        path = path.parent
+    return f"python {path.parent.name}/{path.name}" if path.suffix == ".py" else path.name
 
 
 def _last(path: str) -> str:

@@ -25,7 +25,14 @@ VOLATILE = ("name", "note", "seed")  # fields that make no other method of a rec
 # What the tables list, in this order, once it is run.
 SCRATCH = ("cnn3", "cnn4", "cnn_advanced", "s1", "resnet_ce", "resnet_focal", "resnet_large_ce",
            "resnet_large_focal", "scratch_cpu", "scratch_best")  # fmt: skip
-TRANSFER = ("lite0_frozen", "lite0_cpu", "lite0_cpu_long", "lite0", "lite2")  # ours, pretrained
+TRANSFER = (
+    "lite0_frozen",
+    "lite0_cpu",
+    "lite0_cpu_long",
+    "lite2_cpu_long",
+    "lite0",
+    "lite2",
+)  # ours, pretrained
 # Methods of studies S2 to S4 on the body at hand, and S0's way to compare.
 METHODS = ("s2_lite0", "s2_lite0_24", "s3_lite0", "s3_lite0_24", "s4_lite0", "s4_lite0_24")
 SIAMESE = ("siamese_resnet18", "siamese_resnet50", "siamese_efficientnet", "siamese_scratch",
@@ -64,10 +71,22 @@ def shown_name(record: Record) -> str:
     return f"{name}{told}"
 
 
-def short_name(record: Record) -> str:
-    """`shown_name` where there is little room: an asterisk for what it was."""
+def title_of(record: Record, short: bool = False) -> str:
+    """`shown_name` as people read it: the recipe's note in the place of its name.
+
+    Where there is little room, an asterisk stands for what it was.
+    """
     name = record.recipe["name"]
-    return name if shown_name(record) == name else f"{name}*"
+    was = shown_name(record).removeprefix(name)
+    return (RECIPES[name].note if name in RECIPES else name) + ("*" if short and was else was)
+
+
+def row_title(record: Record, short: bool = False) -> str:
+    """`label_of` as people read it."""
+    points = points_of(record)
+    if points[:1] == [UNTRAINED]:
+        return ", ".join(["a body that learned no car", *points[1:]])
+    return ", ".join([title_of(record, short), *points])
 
 
 def evaluations(
@@ -151,9 +170,13 @@ def _no_seed_twice(records: Sequence[Record]) -> None:
 
 def label_of(record: Record) -> str:
     """The recipe, and what its network is compared by where that is not what it was trained for."""
+    return "_".join([shown_name(record), *points_of(record)])
+
+
+def points_of(record: Record) -> list[str]:
+    """What photos are compared by, where that is not what the network was trained for."""
     told, points = record.checkpoint or {}, record.scoring.get("points", "")
-    untrained = UNTRAINED if told.get("kept") == UNTRAINED else ""
-    return "_".join(filter(None, (shown_name(record), untrained, points)))
+    return [word for word in (UNTRAINED if told.get("kept") == UNTRAINED else "", points) if word]
 
 
 def _difference(one: Record, other: Record) -> str:

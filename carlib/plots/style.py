@@ -6,6 +6,9 @@ what the color says, for readers in grey.
 
 from __future__ import annotations
 
+import base64
+import functools
+import io
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -17,6 +20,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+LONGEST = 300  # letters about the panels of a figure
 STYLE = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
@@ -35,16 +39,45 @@ STYLE = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in our style, and close the figure so that a notebook shows it once."""
+    """Draw in our style, and close the figure so that a notebook shows it once, in words as well.
 
+    The words, for readers who cannot see it, are `figure.alt`; Jupyter keeps them with the picture.
+    """
+    what = " ".join((draw.__doc__ or "").split("\n\n")[0].split())
+
+    @functools.wraps(draw)
     def drawn(*args, **options) -> Figure:
         with plt.rc_context(STYLE):
             figure = draw(*args, **options)
         plt.close(figure)
+        figure.alt = in_words(figure, what)
+        figure._repr_mimebundle_ = functools.partial(_with_words, figure)
         return figure
 
-    drawn.__doc__, drawn.__name__ = draw.__doc__, draw.__name__
     return drawn
+
+
+def in_words(figure: Figure, what: str) -> str:
+    """What a figure shows: what kind it is, then of every panel title, axes and legend."""
+    panels = []
+    for ax in figure.axes:
+        axes = [label for label in (ax.get_xlabel(), ax.get_ylabel()) if label]
+        parts = [ax.get_title(loc) for loc in ("left", "center", "right")]
+        parts += [" against ".join(reversed(axes))]
+        if legend := ax.get_legend():
+            parts.append(", ".join(text.get_text() for text in legend.get_texts()))
+        panels.append(": ".join(" ".join(part.split()) for part in parts if part))
+    told = "; ".join(dict.fromkeys(panel for panel in panels if panel))
+    return " ".join(filter(None, [what, told[:LONGEST] + "…" * (len(told) > LONGEST)]))
+
+
+def _with_words(figure: Figure, **_: object) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """What Jupyter shows of a figure: the picture as PNG, and its words."""
+    file = io.BytesIO()
+    with plt.rc_context(STYLE):
+        figure.savefig(file, format="png", bbox_inches="tight")
+    picture = base64.b64encode(file.getvalue()).decode("ascii")
+    return {"image/png": picture, "text/plain": figure.alt}, {"image/png": {"alt": figure.alt}}
 
 
 def short_name(name: str, width: int = 22) -> str:

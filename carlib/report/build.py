@@ -19,7 +19,6 @@ from PIL import Image
 
 from carlib.errors import RunError, optional
 from carlib.experiment.record import Record, load_records
-from carlib.experiment.registry import RECIPES
 from carlib.experiment.tables import comparable
 from carlib.files import write_atomically
 from carlib.paths import checkout
@@ -28,16 +27,13 @@ from carlib.report.facts import facts
 from carlib.report.figures import FIGURES, figures
 from carlib.report.intervals import with_outputs
 from carlib.report.missing import missing
-from carlib.report.rows import rows_of
+from carlib.report.rows import retrieval_rows, rows_of, verification_rows
 from carlib.report.tables import Table
 
 ROUNDING = 2  # of 255: how far pixels of the same picture may lie apart
 NONE = "–"  # what no record holds
 COLUMNS = {  # of README's table
-    "recipe": "recipe", "note": "what it is", "photo": "photo, side trained/scored",
-    "photos": "training photos", "epochs": "epochs", "seeds": "seeds",
-    "one view": "accuracy, one view (95 %)", "mirror": "with its mirror image (gain)",
-    "epoch": "val at last / best epoch", "top5": "top-5", "macro_f1": "macro F1",
+    "question": "", "title": "network", "score": "score (95 %)", "seeds": "seeds",
     "training": "training of one seed",
 }  # fmt: skip
 
@@ -96,7 +92,7 @@ def _records(root: Path) -> list[Record]:
 def _repository(root: Path | None) -> Path:
     """The repository with the report's text; `RunError` where there is none."""
     root = root or checkout()
-    for part in ("report/report.typ", "README.md"):
+    for part in ("report/report.typ", "README.md", "CITATION.cff"):
         if not (root / part).exists():
             raise RunError(
                 f"{root.resolve() / part}: not there; the report is made in a checkout of the "
@@ -128,12 +124,26 @@ def typeset(root: Path, records: Sequence[Record]) -> bytes:
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """The README's table in Markdown: a row per recipe, seeds averaged; then how many are missing.
+    """The README's table in Markdown: who names cars, who finds them, who tells them apart; then
+    how many recipes are missing.
 
-    Intervals are those of the means: 95 %, by bootstrap over seeds and the photos of val.
+    Of naming every recipe has a row, seeds averaged; of the rest the best network, and the best of
+    those that learned no car.
     """
-    rows = [_shown(line) for line in rows_of(records).values()]
-    text = Table(rows, COLUMNS).markdown()
+    lines = []
+    for question, score, rows in (
+        ("Which of 196 cars is it? Accuracy", "accuracy", list(rows_of(records).values())),
+        ("Which photo shows the same car, of cars never seen? Recall@1", "recall_at_1",
+         _with_baseline(retrieval_rows(records, "unseen"))),
+        ("The same model, or another of its make? AUC, cars never seen", "hard_auc",
+         _with_baseline(verification_rows(records))),
+    ):  # fmt: skip
+        asked = [question, *[""] * len(rows)]
+        lines += [
+            _shown(row, score) | {"question": first}
+            for row, first in zip(rows, asked, strict=False)
+        ]
+    text = Table(lines, COLUMNS).markdown()
     lacking = len(missing(records))
     if not lacking:
         return text
@@ -144,36 +154,24 @@ def results_table(records: Sequence[Record]) -> str:
     )
 
 
-def _shown(scored: Mapping[str, Any]) -> dict[str, object]:
-    """A row of val scores as README shows it."""
-    seen, last = scored["one_view"], scored["last_epoch"]
-    mirrored = scored["with_mirror"]
+def _with_baseline(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of rows, best first: the best of all that learned cars, and the best that learned none."""
+    ways = ([row for row in rows if row["trained"] == way] for way in (True, False))
+    return [way[0] for way in ways if way]
+
+
+def _shown(row: Mapping[str, Any], score: str) -> dict[str, object]:
+    """A row of scores as README shows it."""
+    ends = row["interval"]
+    between = f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else NONE
+    mirrored = " with mirror image" if row.get("one_view", 0) is None else ""
+    timed = row["trained"] and row["seconds"]
     return {
-        "recipe": f"`{scored['recipe']}`",
-        "note": RECIPES[scored["name"]].note,
-        "photo": f"{scored['crop']}, {scored['pixels']} px",
-        "photos": scored["train_photos"] or NONE,
-        "epochs": scored["epochs"],
-        "seeds": scored["seeds"],
-        "one view": NONE if seen is None else f"{seen:.3f}{_between(scored)}",
-        "mirror": NONE if mirrored is None else f"{mirrored:.3f}{_gain(scored)}",
-        "epoch": NONE if last is None else f"{last:.3f} / {scored['best_epoch']:.3f}",
-        "top5": scored["top5"],
-        "macro_f1": scored["macro_f1"],
-        "training": f"{scored['seconds'] / 60:.0f} min, {scored['hardware']}",
+        "title": row["title"],
+        "score": f"{row[score]:.3f} ({between}){mirrored}",
+        "seeds": row["seeds"],
+        "training": f"{row['seconds'] / 60:.0f} min, {row['hardware']}" if timed else NONE,
     }
-
-
-def _gain(scored: Mapping[str, Any]) -> str:
-    """What the mirror image adds; the interval of what no single view was scored of."""
-    if scored["one_view"] is None:
-        return _between(scored)
-    return f" ({scored['mirror_gain']:+.3f})" if "mirror_gain" in scored else ""
-
-
-def _between(scored: Mapping[str, Any]) -> str:
-    ends = scored["interval"]
-    return f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else f" ({NONE})"
 
 
 def fill(text: str, name: str, content: str) -> str:

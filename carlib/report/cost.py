@@ -54,7 +54,7 @@ def time_rows(records: Sequence[Record]) -> list[Row]:
         if not judged:
             continue
         mine = [record for record in judged if record.hardware == judged[0].hardware]
-        first, row = mine[0], {"recipe": label, "seeds": len(mine)}
+        first, row = mine[0], {"recipe": label, "record": mine[0].name, "seeds": len(mine)}
         for target in TARGETS:
             times = [seconds_to(record, target) for record in mine]
             row[f"to {target}"] = mean(times) / 60 if None not in times else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,10 @@ from carlib.experiment.tables import (
     STANFORD,
     TRANSFER,
     best,
+    label_of,
+    row_title,
     shown_name,
+    title_of,
 )
 from carlib.models.networks import count_parameters
 from carlib.report.cost import TARGETS, time_rows
@@ -64,13 +68,38 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "time": time_rows(records),
         "targets": TARGETS,
         "mistakes": mistake_rows(records),
-        "missing": len(missing(records)),
+        "lacking": [
+            {"name": name, "note": RECIPES[name].note, "command": command(name)}
+            for name in missing(records)
+        ],
+        "labels": {record.name: label_of(record) for record in records if record.recipe},
+        "titles": titles(records),
+        "notes": {name: recipe.note for name, recipe in RECIPES.items()},
+        "digest": digest(root / "data" / "results"),
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {
             name: asdict(RECIPES[name]) | {"parameters": parameters(RECIPES[name])}
             for name in told
         },
     }  # fmt: skip
+
+
+def titles(records: Sequence[Record]) -> dict[str, str]:
+    """What people read in the place of a row's label or a recipe's name."""
+    told = {record.recipe["name"]: record for record in records if record.recipe}
+    found = {name: RECIPES[name].note for name in told if name in RECIPES}
+    for record in (one for one in records if one.recipe):
+        found[shown_name(record)] = title_of(record)
+        found[label_of(record)] = row_title(record)
+    return found
+
+
+def digest(folder: Path) -> str:
+    """12 hex digits over the files of a folder of records, names included."""
+    summary = hashlib.sha256()
+    for path in sorted(folder.glob("*.json")):
+        summary.update(path.name.encode() + b"\0" + path.read_bytes())
+    return summary.hexdigest()[:12]
 
 
 def parameters(recipe: Recipe, num_classes: int = 196) -> int:

@@ -21,7 +21,7 @@ from PIL import Image
 from carlib.data.drawn import YEARS, changed_mask, redraw
 from carlib.data.framing import Framing
 from carlib.experiment.record import Record, judged_by, the_one
-from carlib.experiment.tables import STANFORD, TRANSFER, best, short_name
+from carlib.experiment.tables import STANFORD, TRANSFER, best, title_of
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
 from carlib.plots.pictures import overlay
@@ -122,7 +122,13 @@ def minutes_figure(records: Sequence[Record]) -> Figure | None:
     figure, ax = plt.subplots(figsize=(COLUMN, 2.0))
     for record, color, line in zip(runs, COLORS, LINES, strict=False):
         scored = [(seconds / 60, accuracy) for seconds, accuracy in progress(record)]
-        ax.plot(*zip(*scored, strict=True), color=color, ls=line, lw=1, label=short_name(record))
+        ax.plot(
+            *zip(*scored, strict=True),
+            color=color,
+            ls=line,
+            lw=1,
+            label=title_of(record, short=True),
+        )
     ax.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy", ylim=(0, 1))
     ax.xaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=2)
@@ -212,7 +218,7 @@ def maps_figure(records: Sequence[Record]) -> Figure | None:
             for place, line in enumerate(record.extra["rows"]):
                 height = len(kinds) - place + 0.22 * ((len(maps) - 1) / 2 - number)
                 ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
-                name = short_name(record) if not place else None
+                name = title_of(record, short=True) if not place else None
                 ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
         ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))

@@ -102,8 +102,8 @@ def difference(
         return None
     means = [np.mean([record.metrics[score] for record in seeds]) for seeds in (one, other)]
     told = {"one": label_of(one[0]), "other": label_of(other[0]), "score": score,
-            "difference": float(means[0] - means[1]), "interval": None, "unit": None,
-            "why": ""}  # fmt: skip
+            "record": one[0].name, "difference": float(means[0] - means[1]),
+            "interval": None, "unit": None, "why": ""}  # fmt: skip
     if len({tuple(record.scoring.get("views", ())) for record in (*one, *other)}) > 1:
         return told | {"why": "they were scored by different views"}
     found = drawn(one, other, score=score)

@@ -15,7 +15,7 @@ from carlib.evaluation.metrics import interval
 from carlib.evaluation.mistakes import Gain, chosen_on_scored, gained
 from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.record import Record
-from carlib.experiment.tables import keeping_outputs
+from carlib.experiment.tables import keeping_outputs, label_of
 from carlib.report.rows import Row
 from carlib.retrieval import knn, ranking
 from carlib.retrieval.axes import Axes
@@ -39,23 +39,26 @@ def mistake_rows(records: Sequence[Record]) -> list[Row]:
     for (kind, topic, metric), mistakes in MISTAKES.items():
         networks = _kept(records, kind, topic, metric)
         for name, (score, make) in mistakes.items():
-            gains = ((label, make(seeds)) for label, seeds in networks.items())
-            label, gain = next(((label, gain) for label, gain in gains if gain), ("", None))
+            gains = ((record, make(outputs)) for record, outputs in networks)
+            record, gain = next(((record, gain) for record, gain in gains if gain), (None, None))
             if gain:
                 rows.append({
-                    "mistake": name, "score": score, "network": label, "reported": gain.reported,
-                    "honest": gain.honest, "won": gain.gain, "interval": list(gain.interval),
+                    "mistake": name, "score": score, "network": label_of(record),
+                    "record": record.name, "reported": gain.reported, "honest": gain.honest,
+                    "won": gain.gain, "interval": list(gain.interval),
                 })  # fmt: skip
     return sorted(rows, key=lambda row: -row["won"])
 
 
 def _kept(
     records: Sequence[Record], kind: str, topic: str, metric: str
-) -> dict[str, list[Outputs]]:
-    """The outputs that records of a kind keep: by label, the best network first, seed by seed."""
-    found = keeping_outputs(records, kind, topic).items()
-    best = sorted(found, key=lambda item: -mean(record.metrics[metric] for record in item[1]))
-    return {label: [read_outputs(record) for record in seeds] for label, seeds in best}
+) -> list[tuple[Record, list[Outputs]]]:
+    """The outputs that records of a kind keep, seed by seed, with the first seed's record: the best
+    network first.
+    """
+    found = keeping_outputs(records, kind, topic).values()
+    best = sorted(found, key=lambda seeds: -mean(record.metrics[metric] for record in seeds))
+    return [(seeds[0], [read_outputs(record) for record in seeds]) for seeds in best]
 
 
 # --- naming ---------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from carlib.experiment.tables import (
     evaluations,
     machine,
     named,
+    row_title,
     same_photos,
-    short_name,
     shown_name,
 )
 from carlib.report.intervals import seed_interval
@@ -35,8 +35,8 @@ def make_row(label: str, seeds: Sequence[Record], score: str) -> Row:
 
     `interval` is the 95 % interval of the mean of `score`, see `seed_interval`, `spread` its
     smallest and largest value among the seeds; `record` is the file of the first seed. `recipe` is
-    the row's label, `method` what was trained and `points` what is compared, so that rows of one
-    network find each other.
+    the row's label, `title` what people read, `method` what was trained and `points` what is
+    compared, so that rows of one network find each other.
     """
     first, values = seeds[0], [seed.metrics[score] for seed in seeds]
     single = [
@@ -53,7 +53,8 @@ def make_row(label: str, seeds: Sequence[Record], score: str) -> Row:
         "name": first.recipe["name"],
         "record": first.name,
         "method": shown_name(first),
-        "short": label.replace(shown_name(first), short_name(first), 1),
+        "title": row_title(first),
+        "short": row_title(first, short=True),
         "trained": trained,
         "points": points,
         "loss": ", ".join(filter(None, (loss, points))),
