@@ -415,7 +415,10 @@ def test_a_number_leads_to_the_record_that_has_it(repository: Path) -> None:
     reader, lines = PdfReader(repository / "report.pdf"), set()
     for note in (one.get_object() for page in reader.pages for one in page.get("/Annots", [])):
         if "/Dest" in note:
-            there, _, _, top, _ = note["/Dest"].get_object()
+            place = note["/Dest"].get_object()
+            if isinstance(place, str):
+                place = reader.named_destinations[place].dest_array
+            there, _, _, top, *_ = place
             page = next(one for one in reader.pages if one.indirect_reference == there)
             lines.add(below(page, float(top)))
     for name in (record.name for record in (fake_record(), fake_audit())):
