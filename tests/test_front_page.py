@@ -75,3 +75,4 @@ def test_every_link_of_the_web_pages_leads_somewhere(tmp_path: Path, monkeypatch
             file, _, part = target.partition("#")
             assert not file or (page.parent / file).exists(), (page.name, target)
             assert file or not part or f'id="{part}"' in html, (page.name, target)
+        assert "No description has been provided" not in html, page.name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,7 @@ SITE = ROOT / "build" / "site"
 CARD = "carlib/data/cars196.md"
 PAGES = {"README.md": "index.html", CARD: "model_card.html"}  # Markdown and its page
 COPIED = ("report.pdf", "figures")
+UNTOLD = re.compile(r'alt="(No description has been provided for this image)"')
 LINK = re.compile(r'(href|src)="([^"#:]+)(#[^"]*)?"')  # to a file of the repository
 
 PAGE = """<!DOCTYPE html>
@@ -69,9 +71,18 @@ def build(folder: Path) -> list[Path]:
         notebook = nbformat.read(path, as_version=4)
         title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
         page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+        page = with_words(page, notebook)
         target = folder / "notebooks" / f"{path.stem}.html"
         written.append(save(target, with_pages(page, Path("notebooks"))))
     return written
+
+
+def with_words(html: str, notebook: nbformat.NotebookNode) -> str:
+    """A notebook's page with what its pictures show in words, which its template leaves out."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    told = (output.metadata.get("image/png", {}).get("alt", "")
+            for output in outputs if "image/png" in output.get("data", {}))  # fmt: skip
+    return UNTOLD.sub(lambda found: f'alt="{escape(next(told, "") or found[1])}"', html)
 
 
 def with_pages(html: str, folder: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import re
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
 COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+SHAPE = re.compile(r" \([^)]*\)( uint8)?")  # of arrays, in a docstring
 LONGEST = 300  # letters about the panels of a figure
 STYLE = {
     "figure.dpi": 110,
@@ -43,7 +45,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     The words, for readers who cannot see it, are `figure.alt`; Jupyter keeps them with the picture.
     """
-    what = " ".join((draw.__doc__ or "").split("\n\n")[0].split())
+    what = SHAPE.sub("", " ".join((draw.__doc__ or "").split("\n\n")[0].split())).replace("`", "")
 
     @functools.wraps(draw)
     def drawn(*args, **options) -> Figure:
