@@ -15,6 +15,7 @@ from carlib.experiment.tables import METHODS, SIAMESE, STANFORD, best, evaluatio
 from carlib.report.intervals import difference
 from carlib.report.rows import compared, groups
 
+BUDGET = ("model", "weights", "size", "epochs")  # what two ways to learn must have in common
 Difference = dict[str, object]
 Seeds = list[Record]
 
@@ -53,11 +54,13 @@ def against_baselines(labels: Mapping[str, Seeds], score: str) -> Difference | N
 
 
 def naming(labels: Mapping[str, Seeds], score: str) -> Difference | None:
-    """The best network that learned to name against the best that learned to compare."""
+    """The best network that learned to compare, and against it the best that learned to name with
+    the same body, photos and epochs.
+    """
     learned = [seeds for seeds in labels.values() if not _is_untrained(seeds)]
-    names = [seeds for seeds in learned if not seeds[0].recipe["embedding"]]
-    compares = [seeds for seeds in learned if seeds[0].recipe["embedding"]]
-    return difference(strongest(names, score), strongest(compares, score), score)
+    compares = strongest([s for s in learned if s[0].recipe["embedding"]], score)
+    names = [s for s in learned if not s[0].recipe["embedding"] and _alike(s, compares)]
+    return difference(strongest(names, score), compares, score)
 
 
 def layers(labels: Mapping[str, Seeds], score: str) -> list[Difference]:
@@ -76,10 +79,13 @@ def layers(labels: Mapping[str, Seeds], score: str) -> list[Difference]:
 
 
 def siamese(labels: Mapping[str, Seeds], score: str) -> Difference | None:
-    """The best network against the best that S0's method, contrastive loss on pairs, has made."""
-    theirs = [s for s in labels.values() if s[0].recipe["name"] in SIAMESE]
-    others = [s for s in labels.values() if s[0].recipe["name"] not in SIAMESE]
-    return difference(strongest(others, score), strongest(theirs, score), score)
+    """The best that S0's method, contrastive loss on pairs, has made, and against it the best of
+    the others with the same body, photos and epochs.
+    """
+    theirs = strongest([s for s in labels.values() if s[0].recipe["name"] in SIAMESE], score)
+    others = [s for s in labels.values()
+              if s[0].recipe["name"] not in SIAMESE and _alike(s, theirs)]  # fmt: skip
+    return difference(strongest(others, score), theirs, score)
 
 
 def votes(records: Sequence[Record]) -> list[Difference]:
@@ -98,6 +104,13 @@ def votes(records: Sequence[Record]) -> list[Difference]:
 
 def _of_best(named: Mapping[str, Seeds], record: Record | None) -> Seeds:
     return next((seeds for seeds in named.values() if record in seeds), []) if record else []
+
+
+def _alike(one: Seeds, other: Seeds) -> bool:
+    """Whether two networks had the same body, and as much to learn from."""
+    return not _is_untrained(one) and all(
+        one[0].recipe[key] == seeds[0].recipe[key] for seeds in [other] if seeds for key in BUDGET
+    )
 
 
 def _is_untrained(seeds: Seeds) -> bool:
