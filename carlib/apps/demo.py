@@ -45,7 +45,7 @@ QUEUE = {
 }  # fmt: skip
 WAITING = 64  # people; the next one is asked to come back
 INTRODUCTION = """# Which car is this?
-A network that learned {classes} classes answers here, on this computer; photos leave it nowhere.
+A network that learned {classes} classes answers here, on this computer; no photo leaves it.
 The car should fill the photo."""
 
 
