@@ -63,7 +63,7 @@ test-colab: .venv/ready
 
 # Smallest budgets: that every cell has something to say about data that lack what drawn cars have.
 test-paths: .venv/ready
-	CARLIB_PATHS=all OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_own_photos.py \
+	CARLIB_PATHS=all OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_own_photos.py tests/test_jupyterlab.py \
 	  --numprocesses=auto --dist=worksteal --durations=0
 
 clean:

@@ -91,10 +91,11 @@ def test_no_file_is_large() -> None:
 
 
 def test_no_photographs_are_committed() -> None:
-    """Pictures live in figures/, where only carlib.report writes."""
+    """Pictures live in figures/, where carlib.report draws them, and tools/screenshot.py one."""
     endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
     pictures = [path for path in tracked() if path.suffix.lower() in endings]
     assert [str(path.relative_to(ROOT)) for path in pictures] == [
+        "figures/demo.png",
         "figures/heat.png",
         "figures/showroom.png",
     ]
@@ -218,6 +219,13 @@ def test_cells_were_run_once_from_top_to_bottom(path: Path) -> None:
 def test_no_cell_ended_in_an_error(path: Path) -> None:
     kinds = {out.output_type for cell in code_cells(path) for out in cell.outputs}
     assert "error" not in kinds
+
+
+@each_notebook
+def test_pictures_are_told_in_words_too(path: Path) -> None:
+    outputs = [out for cell in code_cells(path) for out in cell.outputs]
+    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
+    assert pictures and all(out.metadata["image/png"]["alt"] for out in pictures)
 
 
 @each_notebook
