@@ -1,4 +1,4 @@
-"""A notebook in JupyterLab, in a real browser: opened, run with the menu, read (make test-paths)."""
+"""A notebook in JupyterLab, in a real browser: opened, run by the menu, read (test-paths)."""
 
 from __future__ import annotations
 
