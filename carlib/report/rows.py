@@ -22,6 +22,7 @@ from carlib.experiment.tables import (
     row_title,
     same_photos,
     shown_name,
+    title_of,
 )
 from carlib.report.intervals import seed_interval
 
@@ -214,7 +215,7 @@ def map_rows(records: Sequence[Record]) -> list[Row]:
     rows = []
     for record in records:
         if record.kind == "maps":
-            about = {"recipe": shown_name(record), "data": record.data["catalog"],
+            about = {"network": title_of(record), "data": record.data["catalog"],
                      "layer": record.extra["layer"], "photos": record.data["photos"]}  # fmt: skip
             rows += [about | line for line in record.extra["rows"]]
     return rows

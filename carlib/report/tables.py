@@ -14,7 +14,8 @@ import pandas as pd
 
 from carlib.errors import CarlibError, shown
 from carlib.experiment.record import Record
-from carlib.experiment.tables import STANFORD, comparable, evaluations, named, shown_name
+from carlib.experiment.registry import RECIPES
+from carlib.experiment.tables import STANFORD, comparable, evaluations, named, title_of
 from carlib.report.rows import map_rows, retrieval_rows, rows_of, verification_rows
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def answer(question: str, records: Sequence[Record], *names: str) -> Table:
     if question not in QUESTIONS:
         raise CarlibError(f"unknown question {question!r}; known: {', '.join(QUESTIONS)}")
     asked = QUESTIONS[question]
-    rows = asked.rows(records)
+    rows = [({"network": line["title"]} if "title" in line else {}) | line
+            for line in asked.rows(records)]  # fmt: skip
     if names:
         rows = [line for name in names for line in _of_recipe(rows, name)]
     if not rows:
@@ -113,9 +115,15 @@ def answer(question: str, records: Sequence[Record], *names: str) -> Table:
 def _of_recipe(rows: Rows, name: str) -> Rows:
     """The rows of a recipe: as it is now, else as it was when it was run."""
     return (
-        [line for line in rows if line.get("recipe") == name]
+        [line for line in rows if line.get("label", line.get("recipe")) == name]
         or [line for line in rows if line.get("name") == name and not line["points"]]
-        or [{"recipe": name, "accuracy": NOT_RUN}]
+        or [
+            {
+                "network": RECIPES[name].note if name in RECIPES else name,
+                "recipe": name,
+                "accuracy": NOT_RUN,
+            }
+        ]
     )
 
 
@@ -125,7 +133,12 @@ def _scored(weights: str | None) -> Callable[[Sequence[Record]], Rows]:
     def rows(records: Sequence[Record]) -> Rows:
         scored = rows_of(evaluations(comparable(named(records)), weights=weights))
         return [
-            line | {"training": f"{line['seconds'] / 60:.0f} min", "on": line["hardware"]}
+            line
+            | {
+                "recipe": line["name"],
+                "label": line["recipe"],
+                "training": f"{line['seconds'] / 60:.0f} min, {line['hardware']}",
+            }
             for line in scored.values()
         ]
 
@@ -135,7 +148,7 @@ def _scored(weights: str | None) -> Callable[[Sequence[Record]], Rows]:
 def _votes(records: Sequence[Record]) -> Rows:
     """kNN votes, a row per network and seed: what train chose, and its score."""
     return [
-        {"recipe": f"{shown_name(record)}, seed {record.recipe['seed']}", **record.extra["chosen"],
+        {"network": f"{title_of(record)}, seed {record.recipe['seed']}", **record.extra["chosen"],
          "accuracy": record.metrics["accuracy"], "interval": record.metrics["accuracy_interval"],
          "predicting": f"{record.timing['predict_seconds']:.2f} s"}
         for record in records
@@ -169,7 +182,7 @@ def _audits(records: Sequence[Record]) -> Rows:
 def _study(topic: str) -> Callable[[Sequence[Record]], Rows]:
     def rows(records: Sequence[Record]) -> Rows:
         return [
-            {"network": shown_name(record)} | line
+            {"network": title_of(record)} | line
             for record in records
             if (record.kind, record.topic) == ("study", topic)
             and record.data.get("dataset") == STANFORD
@@ -179,8 +192,8 @@ def _study(topic: str) -> Callable[[Sequence[Record]], Rows]:
     return rows
 
 
-_SCORES = ("recipe", "accuracy", "interval", "top5", "seeds", "training", "on")
-_NEIGHBORS = ("recipe", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
+_SCORES = ("network", "recipe", "accuracy", "interval", "top5", "seeds", "training")
+_NEIGHBORS = ("network", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
               "effective_rank")  # fmt: skip
 
 QUESTIONS: dict[str, Question] = {
@@ -193,7 +206,7 @@ QUESTIONS: dict[str, Question] = {
     "unseen classes": Question(lambda records: retrieval_rows(records, "unseen"), _NEIGHBORS),
     "pairs": Question(
         verification_rows,
-        ("recipe", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval"),
+        ("network", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval"),
     ),
     "maps": Question(map_rows),
     "data": Question(_audits),
