@@ -34,6 +34,13 @@ def runs_root() -> Path:
     return _folder("CARLIB_RUNS", checkout() / "runs")
 
 
+def run_called(path: Path | str) -> Path:
+    """The path; or the run of that name, where nothing lies at the path and a run is called so."""
+    path = Path(path)
+    named = len(path.parts) == 1 and not os.path.exists(path)
+    return runs_root() / path if named and os.path.isdir(runs_root() / path) else path
+
+
 def results_root() -> Path:
     """Folder of the records; in a checkout, the committed `data/results`."""
     return _folder("CARLIB_RESULTS", checkout() / "data" / "results")

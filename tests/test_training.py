@@ -339,6 +339,15 @@ def test_a_finished_run_is_loaded_and_says_so(toys, capsys, monkeypatch):
     assert not run.state.exists()
 
 
+def test_a_run_is_loaded_by_its_name(toys, monkeypatch):
+    _, run = load_or_train(toy_recipe(epochs=1), toys, progress=False)
+    assert Checkpoint.load(run.folder.name).hash == Checkpoint.load(run.folder).hash
+    monkeypatch.chdir(run.folder.parent)
+    (run.folder.parent / "empty").mkdir()
+    with pytest.raises(RunError, match="no such checkpoint"):
+        Checkpoint.load("empty")
+
+
 def test_a_trace_is_written_on_request(toys):
     run = train(toy_recipe(epochs=2), toys, profile=True)
     (trace,) = (run.folder / "profile").iterdir()

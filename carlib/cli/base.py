@@ -89,9 +89,11 @@ def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
     """
     from carlib.experiment.checkpoint import PUBLISHED, Checkpoint
     from carlib.experiment.run import Run
+    from carlib.paths import run_called
 
     if path is None:
         return Checkpoint.load(PUBLISHED), None
+    path = run_called(path)
     checkpoint = Checkpoint.load(path)
     run = Run(path, checkpoint.recipe)
     return checkpoint, run if path.is_dir() and run.finished else None

@@ -80,7 +80,10 @@ def train_command(
 def evaluate_command(
     checkpoint_path: Annotated[
         Path | None,
-        typer.Argument(metavar="RUN", help="A run folder or checkpoint file; else the published."),
+        typer.Argument(
+            metavar="RUN",
+            help="A run (folder or name) or checkpoint file; else published.",
+        ),
     ] = None,
     data: DataOption = "showroom",
     split: Annotated[
@@ -153,7 +156,7 @@ def compare_command(
         str,
         typer.Argument(
             metavar="RUN",
-            help="A run folder, a checkpoint file, or a recipe: its network before any training.",
+            help="A run (folder or name), a checkpoint file, or a recipe: its network untrained.",
         ),
     ],
     data: DataOption = "showroom",

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Photo = Annotated[Path, typer.Argument(metavar="PHOTO", help="Any image file.")]
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", help="A run folder or checkpoint file; else the published network."),
+    typer.Option(
+        "--model",
+        help="A run (folder or name) or checkpoint file; else the published.",
+    ),
 ]
 BoxOption = Annotated[
     str, typer.Option("--box", metavar="X1,Y1,X2,Y2", help="Where the car is, in pixels.")

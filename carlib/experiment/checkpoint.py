@@ -18,6 +18,7 @@ from carlib.experiment.network import make_network, statistics_of
 from carlib.experiment.recipe import Recipe, recipe_from_json
 from carlib.files import NUMBER, checked, load_tensors, shortened
 from carlib.models.networks import BelowHead
+from carlib.paths import run_called
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "cars196.safetensors"  # what everyone has
 UNTRAINED = "untrained"
@@ -62,11 +63,12 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:
-        """Rebuild the network of a checkpoint file, in eval mode on the CPU.
+        """Rebuild the network of a checkpoint file or of a run, in eval mode on the CPU.
 
-        Raises `RunError` when the file is not a checkpoint or its weights do not fit its recipe.
+        A run is told by its folder, or by its name. Raises `RunError` when the file is not a
+        checkpoint or its weights do not fit its recipe.
         """
-        path = Path(path)
+        path = run_called(path)
         if os.path.isdir(path):  # a run: what dev chose, where it chose, else the last weights
             best = path / "best.safetensors"
             path = best if best.exists() else path / "last.safetensors"
