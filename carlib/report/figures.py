@@ -163,7 +163,7 @@ def dots(
 def unseen_figure(records: Sequence[Record]) -> Figure | None:
     """Recall@1 with its interval and MAP@R among classes that were never seen, by loss."""
     scores = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R"}
-    return dots(retrieval_rows(records, "unseen"), "loss", scores, "")
+    return dots(retrieval_rows(records, "unseen"), "short", scores, "")
 
 
 @printed
