@@ -136,6 +136,8 @@ def test_scores_that_resampling_pulls_down_have_no_interval():
 def test_ties_and_what_is_no_number_count_against_the_network():
     logits = torch.tensor([[1.0, 1, 0], [2, 1, 0], [0, 0, 0], [float("nan")] * 3])
     assert ranks_of(logits, np.array([0, 0, 2, 0])).tolist() == [1, 0, 2, 2]
+    tied = answers_of(logits, np.array([0, 0, 2, 0])).tolist()  # another one, where it is a tie
+    assert tied[:3] == [1, 0, 0] and tied[3] != 0
     some = torch.tensor([[3.0, float("nan"), 0]])
     assert ranks_of(some, np.array([0])).tolist() == [1]
     broken = quick_metrics(torch.full((8, 4), float("nan")), np.arange(8) % 4)

@@ -365,7 +365,7 @@ def test_a_record_of_maps_has_every_method_and_baseline(two_years, monkeypatch) 
     assert (
         record.name.startswith("maps-two-untrained-showroom-seed0-") and record.data["photos"] == 3
     )
-    assert tables.map_rows([record])[0]["recipe"] == "two"
+    assert tables.map_rows([record])[0]["network"] == "two"
     assert len(record.extra["examples"]) == 3
     for example in record.extra["examples"]:
         assert set(example["maps"]) == {"Grad-CAM", faithfulness.RANDOM}

@@ -38,7 +38,7 @@ def lab(tmp_path: Path, private_folders: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
                f"--port={port}", "--IdentityProvider.token=", "--LabApp.news_url=None",
                f"--ServerApp.root_dir={tmp_path}"]  # fmt: skip
-    with (tmp_path / "lab.log").open("w") as log:
+    with (tmp_path / "lab.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}/lab"
     try:
@@ -47,7 +47,7 @@ def lab(tmp_path: Path, private_folders: Path) -> Iterator[str]:
                 urllib.request.urlopen(address, timeout=10).read(1)
                 break
             except OSError:
-                assert process.poll() is None, (tmp_path / "lab.log").read_text()
+                assert process.poll() is None, (tmp_path / "lab.log").read_text(encoding="utf-8")
                 time.sleep(0.2)
         yield address
     finally:

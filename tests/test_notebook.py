@@ -18,7 +18,7 @@ from carlib.data.catalog import Extras
 from carlib.data.opening import open_catalog
 from carlib.errors import CarlibError
 from carlib.experiment.cost import DEVICES, seconds_on, training_flops, within
-from carlib.experiment.registry import get_recipe
+from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.paths import runs_root
 from carlib.report.tables import QUESTIONS
 
@@ -114,20 +114,20 @@ def test_full_scale_shows_what_a_recipe_was_until_it_is_run_again(results: Path)
     old = fake_record("lite0_cpu")
     replace(old, recipe=old.recipe | {"chosen_on": "val"}, recipe_hash="", method="").write()
     table = notebook.full_scale("accuracy", "lite0_cpu")
-    assert list(table.index) == ["lite0_cpu (chosen_on=val)"]
+    assert list(table.index) == ["ours, fine-tuned, 12 epochs (chosen_on=val)"]
 
 
 def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
     fake_record(accuracy=0.1).write()
     fake_record(seed=1, accuracy=0.3).write()
     fake_record("cnn4", dataset="showroom").write()
-    assert list(notebook.full_scale("accuracy").index) == ["cnn3"]
+    assert list(notebook.full_scale("accuracy")["recipe"]) == ["cnn3"]
     table = notebook.full_scale("accuracy", "s1", "cnn3")
+    assert table.index.tolist() == [RECIPES[name].note for name in ("s1", "cnn3")]
+    table = table.set_index("recipe")
     assert table["accuracy"].to_dict() == {"s1": "not run", "cnn3": "0.200"}
     assert table.loc["cnn3", "interval"] == "0.100 to 0.300"
-    assert table.loc["cnn3", ["seeds", "training", "on"]].tolist() == [
-        "2", "13 min", "2 CPU cores",
-    ]  # fmt: skip
+    assert table.loc["cnn3", ["seeds", "training"]].tolist() == ["2", "13 min, 2 CPU cores"]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
@@ -150,8 +150,8 @@ def test_full_scale_data_is_a_column_per_data_set(results: Path) -> None:
 def test_full_scale_tells_scratch_from_transfer(results: Path) -> None:
     fake_record().write()
     fake_record("lite0_frozen").write()
-    assert list(notebook.full_scale("from scratch").index) == ["cnn3"]
-    assert list(notebook.full_scale("pretrained").index) == ["lite0_frozen"]
+    assert list(notebook.full_scale("from scratch")["recipe"]) == ["cnn3"]
+    assert list(notebook.full_scale("pretrained")["recipe"]) == ["lite0_frozen"]
 
 
 def test_studies_show_their_rows(results: Path) -> None:
@@ -159,7 +159,8 @@ def test_studies_show_their_rows(results: Path) -> None:
     study = replace(fake_record("lite0_frozen"), kind="study", topic="unknown", name="unknown-x")
     replace(study, extra={"rows": rows}).write()
     table = notebook.full_scale("unknown")
-    assert table["auroc"].tolist() == ["0.912", "0.900"] and set(table.index) == {"lite0_frozen"}
+    assert table["auroc"].tolist() == ["0.912", "0.900"]
+    assert set(table.index) == {RECIPES["lite0_frozen"].note}
 
 
 def test_experiments_keep_what_every_network_reached_and_cost(here, results, capsys) -> None:
@@ -181,15 +182,21 @@ def test_retrieval_tables_show_records(results: Path) -> None:
     for seed, value in enumerate((0.8, 0.9)):
         fake_verification(seed=seed, value=value).write()
     table = notebook.full_scale("pairs")
-    assert table.loc["siamese_lite0", ["hard auc", "loss"]].tolist() == ["0.850", "contrastive"]
+    assert table.loc[RECIPES["siamese_lite0"].note, ["hard auc", "loss"]].tolist() == [
+        "0.850",
+        "contrastive",
+    ]
     for seed, value in enumerate((0.5, 0.7)):
         fake_retrieval(seed=seed, value=value).write()
     table = notebook.full_scale("unseen classes")
-    assert table.loc["lite0_frozen", ["map at r", "seeds"]].tolist() == ["0.600", "2"]
-    chosen = {"metric": "cosine", "weights": "uniform", "k": 7}
+    assert table.loc[RECIPES["lite0_frozen"].note, ["map at r", "seeds"]].tolist() == ["0.600", "2"]
+    chosen, frozen = (
+        {"metric": "cosine", "weights": "uniform", "k": 7},
+        RECIPES["lite0_frozen"].note,
+    )
     knn = replace(fake_record("lite0_frozen"), kind="knn", name="knn-x")
     replace(knn, extra={"chosen": chosen}, timing={"predict_seconds": 0.5}).write()
-    assert notebook.full_scale("votes").loc["lite0_frozen, seed 0", "k"] == "7"
+    assert notebook.full_scale("votes")["k"].to_dict() == {f"{frozen}, seed 0": "7"}
     rows = [{"index": "flat", "recall at 10": 1.0}]
     bench = replace(knn, kind="benchmark", topic="search", name="search-x", data={"photos": 10})
     replace(bench, extra={"rows": rows}).write()

@@ -96,7 +96,7 @@ def test_the_command_is_kept_without_this_machines_folders(monkeypatch):
     [
         ("/opt/bin/carlib", "carlib x"),
         ("/usr/lib/python3/carlib/__main__.py", "carlib x"),  # python -m carlib
-        ("/home/me/cars/benchmarks/search.py", "python benchmarks/search.py x"),
+        ("/srv/cars/benchmarks/search.py", "python benchmarks/search.py x"),
         (r"C:\cars\tools\notebooks.py", "python tools/notebooks.py x"),
     ],
 )

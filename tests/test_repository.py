@@ -278,12 +278,13 @@ def test_stamps_are_up_to_date(monkeypatch) -> None:
 def test_a_changed_digit_in_a_record_is_found_in_the_notebook(
     monkeypatch, tmp_path, capsys
 ) -> None:
-    shutil.copytree(ROOT / "data" / "results", tmp_path / "changed")
-    record = next((tmp_path / "changed").glob("knn-*.json"))
+    changed = tmp_path / "data" / "results"  # beside the outputs that records keep
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    record = next(changed.glob("knn-*.json"))
     values = json.loads(record.read_text(encoding="utf-8"))
     values["metrics"]["accuracy"] -= 0.1
     record.write_text(json.dumps(values), encoding="utf-8")
-    monkeypatch.setenv("CARLIB_RESULTS", str(tmp_path / "changed"))
+    monkeypatch.setenv("CARLIB_RESULTS", str(changed))
     assert notebooks_tool().main("check") == 1
     assert "04_retrieval.ipynb: badge, set-up cell, costs or a table" in capsys.readouterr().out
 

@@ -182,7 +182,8 @@ def test_tables_without_records_say_not_run(installed: Path) -> None:
         "from carlib.notebook import full_scale\n"
         "from carlib.experiment.record import load_records, the_one\n"
         "audit = the_one(load_records(), 'audit')\n"
-        "print(full_scale('accuracy', 's1')['accuracy'].iloc[0], full_scale('data').iloc[0, 0], audit)"
+        "said = full_scale('accuracy', 's1')['accuracy'].iloc[0], full_scale('data').iloc[0, 0]\n"
+        "print(*said, audit)"
     )
     done = python(installed, "-c", code)
     assert done.stdout.split() == ["not", "run", "not", "run", "None"], done.stderr

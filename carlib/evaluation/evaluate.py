@@ -17,7 +17,13 @@ from carlib.data.store import PhotoStore
 from carlib.errors import RunError
 from carlib.evaluation.calibration import trust_metrics
 from carlib.evaluation.features import pooled_features, says_the_same
-from carlib.evaluation.metrics import group_accuracy, per_class, quick_metrics, score
+from carlib.evaluation.metrics import (
+    answers_of,
+    group_accuracy,
+    per_class,
+    quick_metrics,
+    score,
+)
 from carlib.evaluation.scorer import VIEWS, Scorer
 from carlib.evaluation.significance import mcnemar
 from carlib.experiment.checkpoint import Checkpoint
@@ -130,7 +136,7 @@ def evaluate(
 def computed(outputs: Outputs) -> dict[str, Any]:
     """Metrics and rows per class of an evaluation, from logits as they are kept."""
     logits, labels = _scores(outputs)
-    answers, classes = logits.argmax(1).numpy(), outputs.classes
+    answers, classes = answers_of(logits, labels), outputs.classes
     metrics = score(logits, labels, classes)
     if len(labels) > 1:  # a temperature is fitted on other photos than those it is judged by
         metrics |= trust_metrics(logits, labels)

@@ -26,7 +26,7 @@ def quick_metrics(logits: torch.Tensor, labels: np.ndarray, smoothing: float = 0
     truth = torch.from_numpy(labels)
     ranks = ranks_of(logits, labels)
     precision, recall, f1 = macro_scores(
-        confusion(labels, logits.argmax(1).numpy(), logits.shape[1])
+        confusion(labels, answers_of(logits, labels), logits.shape[1])
     )
     return {
         "loss": float(F.cross_entropy(logits, truth, label_smoothing=smoothing)),
@@ -87,6 +87,18 @@ def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
     return (~(logits < true)).sum(1).numpy() - 1
 
 
+def answers_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
+    """The class that each photo is said to be of; (photos,).
+
+    Where the true class and another score alike, the other: see `ranks_of`, with which these agree.
+    """
+    answers = logits.argmax(1)
+    tied = torch.from_numpy((answers.numpy() == labels) & (ranks_of(logits, labels) > 0))
+    others = logits[tied].scatter(1, answers[tied, None], -torch.inf)
+    answers[tied] = others.argmax(1)
+    return answers.numpy()
+
+
 def confusion(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
     """Confusion matrix (classes, classes): rows are true, columns predicted.
 
@@ -116,7 +128,7 @@ def score(logits: torch.Tensor, labels: np.ndarray, classes: pd.DataFrame, seed:
     classes are ever named in it: nearly every resample scores lower than the photos themselves,
     and an interval of such draws need not even hold the value.
     """
-    answers = logits.argmax(1).numpy()
+    answers = answers_of(logits, labels)
     ranks = ranks_of(logits, labels)
     report = classification_report(labels, answers, output_dict=True, zero_division=0)
     metrics: dict[str, Any] = {
