@@ -19,6 +19,7 @@ from carlib.errors import DataError, RunError
 from carlib.evaluation import metrics
 from carlib.evaluation.evaluate import VIEWS, evaluate, evaluate_views, logits_of
 from carlib.evaluation.metrics import (
+    answers_of,
     attribute_hits,
     confused_pairs,
     group_accuracy,

@@ -36,7 +36,8 @@ def test_the_block_for_photos_of_ones_own_runs(tmp_path: Path, private_folders: 
     there = {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "CARLIB_RUNS": "runs",
              "PHOTOS": str(photos)}  # fmt: skip
     done = subprocess.run(["bash", "-ec", "\n".join(lines[1:])], env=os.environ | there,
-                          cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=1800)  # fmt: skip
+                          cwd=tmp_path, capture_output=True, encoding="utf-8",
+                          timeout=1800)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.glob("runs/lite0_frozen-*/last.safetensors"))) == 1
 
