@@ -78,13 +78,15 @@ def quick_retrieval(embeddings: torch.Tensor, labels: np.ndarray) -> dict:
 
 
 def ranks_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """How many classes score at least as high as the true one, itself left out; (photos,).
+    """How many classes score at least as high as the true one, itself left out.
+
+    Logits (…, photos, classes), labels (photos,) → (…, photos).
 
     Counting ties against the network keeps one that says nothing from looking right; what is not
     a number counts against it too.
     """
-    true = logits.gather(1, torch.from_numpy(labels)[:, None])
-    return (~(logits < true)).sum(1).numpy() - 1
+    truth = torch.from_numpy(labels).expand(logits.shape[:-1])[..., None]
+    return (~(logits < logits.gather(-1, truth))).sum(-1).numpy() - 1
 
 
 def answers_of(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:

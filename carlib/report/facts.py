@@ -74,7 +74,6 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         ],
         "labels": {record.name: label_of(record) for record in records if record.recipe},
         "titles": titles(records),
-        "notes": {name: recipe.note for name, recipe in RECIPES.items()},
         "digest": digest(root / "data" / "results"),
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {
@@ -86,8 +85,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
 
 def titles(records: Sequence[Record]) -> dict[str, str]:
     """What people read in the place of a row's label or a recipe's name."""
-    told = {record.recipe["name"]: record for record in records if record.recipe}
-    found = {name: RECIPES[name].note for name in told if name in RECIPES}
+    found = {name: recipe.note for name, recipe in RECIPES.items()}
     for record in (one for one in records if one.recipe):
         found[shown_name(record)] = title_of(record)
         found[label_of(record)] = row_title(record)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from carlib.evaluation.metrics import RESAMPLES, interval
+from carlib.evaluation.metrics import RESAMPLES, interval, ranks_of
 from carlib.evaluation.significance import difference_interval, over_seeds, unit_draws
 from carlib.experiment.outputs import read_outputs
 from carlib.experiment.record import Record
@@ -37,7 +38,7 @@ def by_photo(record: Record, score: str) -> Draws | None:
     if not record.outputs or record.kind != "evaluation" or score != "accuracy":
         return None
     outputs = read_outputs(record)
-    right = outputs.tensors["logits"].argmax(1) == outputs.labels
+    right = ranks_of(torch.from_numpy(outputs.tensors["logits"]), outputs.labels) < 1
     values = unit_draws(right[None].astype(float), np.ones(len(right)))
     return Draws("photos", tuple(outputs.table["stem"]), values)
 

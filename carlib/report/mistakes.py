@@ -10,8 +10,9 @@ from statistics import mean
 
 import numpy as np
 import pandas as pd
+import torch
 
-from carlib.evaluation.metrics import interval
+from carlib.evaluation.metrics import interval, ranks_of
 from carlib.evaluation.mistakes import Gain, chosen_on_scored, gained
 from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.record import Record
@@ -67,7 +68,7 @@ def _kept(
 def _hits(outputs: Outputs, logits: np.ndarray | None = None) -> np.ndarray:
     """Which photos are answered rightly; of the last axis but one where there are more."""
     logits = outputs.tensors["logits"] if logits is None else logits
-    return logits.argmax(-1) == outputs.labels
+    return ranks_of(torch.from_numpy(logits), outputs.labels) < 1
 
 
 def luckiest_split(seeds: Sequence[Outputs]) -> Gain:
