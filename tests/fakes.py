@@ -107,7 +107,7 @@ def fake_maps(
     name: str = "lite0_cpu", catalog: str = "stanford-cars", value: float = 0.5
 ) -> Record:
     """Scores of heat maps as `carlib.explain.faithfulness.score_maps` makes them."""
-    measures = ("insertion", "deletion", "road")
+    measures = ("insertion", "increase")
     if catalog == "showroom":
         measures += ("times_changed_part_area", "points_in_changed_part")
     rows = []
@@ -125,6 +125,8 @@ def fake_maps(
         metrics={"accuracy": 0.912},
         recipe=asdict(RECIPES[name]),
         extra={"explained": "Grad-CAM", "layer": "body.last", "rows": rows,
+               "ahead": [{"measure": "insertion", "map": "Grad-CAM", "than": RANDOM,
+                          "difference": value / 2, "difference_interval": [0.011, 0.479]}],
                "examples": [kept] if catalog == "showroom" else [],
                "needs": [{"hidden": "changed parts", "cost": 0.417},
                          {"hidden": "background", "cost": 0.013}]},

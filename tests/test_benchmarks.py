@@ -167,3 +167,19 @@ def test_counterfactual_compares_networks_and_measures(monkeypatch):
     assert agreement["correlation"].between(-1, 1).all()
     assert {"untrained, scoring", "shortcut, training"} <= record.timing.keys()
     assert load_records(kind="benchmark")[0].topic == "counterfactual"
+
+
+def test_drawn_examples_keep_what_the_report_draws_again(monkeypatch) -> None:
+    bench = load("drawn_examples")
+    plain = bench.get_recipe
+    monkeypatch.setattr(bench, "get_recipe", lambda name: plain(
+        name, model="resnet18", weights="random", statistics="half"
+    ))  # fmt: skip
+    catalog = open_showroom(photos_per_class=6, size=32)
+    record = bench.main(["--size", "32", "--epochs", "1"], catalog)
+    shown, paths = record.extra, set(catalog.table["path"])
+    assert len(shown["queries"]) == bench.QUERIES and len(shown["pairs"]) == 2 * bench.PAIRS
+    assert all(len(query["nearest"]) == bench.NEIGHBORS for query in shown["queries"])
+    assert paths.issuperset(one[end] for one in shown["mistakes"] for end in "ab")
+    assert 0 <= record.metrics["only_the_year"] <= 1
+    assert load_records(kind="benchmark")[0].topic == "examples"

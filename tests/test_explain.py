@@ -265,11 +265,25 @@ def test_a_true_map_beats_a_false_one(measure: str) -> None:
 def test_tables_have_a_row_per_map_and_intervals_around_the_means() -> None:
     scorer = Scorer.of(checkpoint_of(CornerNetwork()))
     maps = true_and_false() | {"edges": measures.baseline_maps(corner(), "edges")}
-    rows = measures.faithfulness(scorer, corner(), maps, [0, 0], ("insertion", "deletion"))
+    values = measures.measured(scorer, corner(), maps, [0, 0], ("insertion", "deletion"))
+    rows = measures.faithfulness(values, maps)
     assert [row["map"] for row in rows] == ["true", "false", "edges"]
     for row in rows:
         low, high = row["insertion_interval"]
         assert low <= row["insertion"] <= high
+
+
+def test_a_map_is_held_against_the_best_that_knows_nothing() -> None:
+    def scores(insertion: float, drop: float) -> dict[str, np.ndarray]:
+        return {"insertion": np.array([insertion, insertion]), "average_drop": np.full(2, drop)}
+
+    values = {"ours": scores(0.7, 0.1), "noise": scores(0.2, 0.6), "center": scores(0.5, 0.8)}
+    rows = measures.ahead_of(["noise", "center"], values)
+    assert [(row["measure"], row["map"], row["than"]) for row in rows] == [
+        ("insertion", "ours", "center"), ("average_drop", "ours", "noise"),
+    ]  # fmt: skip
+    assert [row["difference"] for row in rows] == pytest.approx([0.2, 0.5])  # lower drops better
+    assert set(measures.HIGHER) == set(measures.MEASURES)
 
 
 @pytest.mark.parametrize("name", measures.BASELINES)

@@ -18,7 +18,9 @@ from pypdf import PageObject, PdfReader
 from typer.testing import CliRunner
 
 from carlib.cli import app
+from carlib.data.drawn import photo_name
 from carlib.errors import RunError
+from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import OURS, evaluations
 from carlib.report import build as report
@@ -161,13 +163,70 @@ def test_maps_have_their_table_and_their_figure(repository: Path) -> None:
         "0.417",
         "0.013",
         "body.last",
+        "is ahead of the best map that knows nothing (random network) by 0.250",
     ):
         assert said in text
-    change(repository, "maps-stanford-cars-lite0_cpu-seed0", '"road": 0.5', '"road": 0.6')
+    change(repository, "maps-stanford-cars-lite0_cpu-seed0", '"increase": 0.5', '"increase": 0.6')
     change(repository, "maps-showroom-years-seed0", "000987", "000986")
     found = report.check_report(repository)
     for name in ("maps.svg", "heat.png"):
         assert f"figures/{name}: not what the records give" in found
+
+
+def fake_benchmark(topic: str, **parts: object) -> Record:
+    return replace(
+        fake_record(), kind="benchmark", topic=topic, name=f"benchmark-{topic}",
+        data={"catalog": "showroom", "photos": 34}, **parts,
+    )  # fmt: skip
+
+
+def test_maps_held_against_the_truth_have_their_section(repository: Path) -> None:
+    results, measures = repository / "data" / "results", ("contrastivity", "correctness")
+    report.build_report(repository)
+    assert "python benchmarks/counterfactual.py" in text_of(repository / "report.pdf")
+    kinds = {"Grad-CAM": 0.91, "Eigen-CAM": 0.5, "Occlusion": 0.93, "edges": 0.5, "random": 0.47}
+    rows = [
+        {"network": name, "map": kind, "flips": 0.613, "flips_interval": [0.5, 0.7],
+         "times_shortcut_area": 3.7, "times_shortcut_area_interval": [2.0, 4.0]}
+        | {one: value for one in measures}
+        | {f"{one}_interval": [value - 0.1, value + 0.1] for one in measures}
+        for name in ("scratch, seed 0", "fine-tuned", "untrained", "shortcut",
+                     "scratch, seed 0, with stickers")
+        for kind, value in kinds.items()
+    ]  # fmt: skip
+    del rows[0]["contrastivity"]  # no pair could be asked
+    steps = [row | {"step": "1 changed", "pairs": 12} for row in rows[1:3]]
+    about = {"among": "methods", "measure": "insertion", "networks": 7}
+    found = {"correlation": 0.641, "correlation_interval": [0.31, 0.82]}
+    agreed = [about | found | {"truth": one} for one in measures]
+    fake_benchmark(
+        "counterfactual", scoring={"pairs": 32},
+        extra={"rows": rows, "ladder": steps, "agreement": agreed},
+    ).write(results)  # fmt: skip
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in ("fine-tuned, contrastivity lies above", "for Grad-CAM and Occlusion", "+0.641",
+                 "over 32 pairs", "3.7 times its area"):  # fmt: skip
+        assert said in text, said
+    assert (repository / "figures" / "truth.svg").exists()
+
+
+def test_drawn_cars_show_mistakes_neighbors_and_pairs(repository: Path) -> None:
+    a, b = (f"photos/{photo_name(label, 0, 0)}.png" for label in (4, 5))
+    metrics = {"accuracy": 0.711, "only_the_year": 0.5, "recall_at_1": 0.622, "hard_accuracy": 0.7}
+    shown = {"mistakes": [{"a": a, "b": b, "confidence": 0.91}],
+             "pairs": [{"a": a, "b": b, "same": False, "similarity": 0.87}],
+             "queries": [{"path": a, "nearest": [b], "similarity": [0.87]}]}  # fmt: skip
+    record = fake_benchmark("examples", metrics=metrics, extra=shown)
+    record.write(repository / "data" / "results")
+    report.build_report(repository)
+    text = text_of(repository / "report.pdf")
+    for said in ("0.711 rightly", "0.622 of them", "decision is right for 0.700"):
+        assert said in text, said
+    change(repository, record.name, '"similarity": 0.87', '"similarity": 0.86')
+    change(repository, record.name, '"confidence": 0.91', '"confidence": 0.92')
+    stale = " ".join(report.check_report(repository))
+    assert all(f"drawn_{one}.svg" in stale for one in ("mistakes", "pairs"))
 
 
 def test_everything_stands_in_one_comparison(repository: Path) -> None:

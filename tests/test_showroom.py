@@ -15,7 +15,7 @@ from layouts import write_compcars, write_devkit
 from PIL import Image
 
 from carlib.data import drawn, lineup
-from carlib.data.drawn import open_showroom, part_mask, redraw
+from carlib.data.drawn import open_showroom, part_mask, redraw, redrawn_catalog
 from carlib.data.images import decode_photo
 from carlib.data.opening import open_catalog
 from carlib.errors import DataError
@@ -382,3 +382,7 @@ def test_a_photo_is_drawn_again_by_its_path_alone(tmp_path, monkeypatch):
     np.testing.assert_array_equal(drawing.parts, part_mask(catalog, 5))
     with pytest.raises(DataError, match="not a photo of this showroom"):
         redraw(row["path"], photos_per_class=4, size=64, seed=1)
+    again = redrawn_catalog(list(catalog.table["path"][:3]), **few)
+    np.testing.assert_array_equal(decode_photo(again.source.read(row["path"]), ""), photo)
+    same = [name for name in catalog.table if name not in ("split", "label")]  # `only` counts anew
+    assert again.table[same].to_dict("records") == catalog.table[same][:3].to_dict("records")

@@ -165,6 +165,40 @@ def redraw(
     raise DataError(f"{path}: not a photo of this showroom; give the arguments it was opened with")
 
 
+class Redrawn:
+    """Photos that are drawn when they are read; the arguments are those of `redraw`."""
+
+    root = Path()
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    def read(self, path: str) -> bytes:
+        """The photo as PNG; raises DataError for a path that this showroom does not have."""
+        _, drawing = redraw(path, **self.parameters)
+        return cv2.imencode(".png", np.ascontiguousarray(drawing.image[..., ::-1]))[1].tobytes()
+
+    def size(self, path: str) -> int:
+        """Bytes of the photo."""
+        return len(self.read(path))
+
+    def stamp(self, path: str) -> None:
+        """Nothing: there is no file."""
+
+
+def redrawn_catalog(paths: Sequence[str], **parameters: Any) -> Catalog:
+    """A catalog of some photos of a showroom, none of which has to be on disk.
+
+    `parameters` are those of `redraw`, which raises DataError for a photo it does not have.
+    """
+    lineup = Lineup()
+    found = {path: redraw(path, **parameters) for path in paths}
+    rows = [_row(path, label, lineup, drawing) | {"split": "val"}
+            for path, (label, drawing) in found.items()]  # fmt: skip
+    names = tuple(car.name for car in lineup.cars)
+    return Catalog(pd.DataFrame(rows), names, "showroom", Redrawn(**parameters), _extras(lineup))
+
+
 def photo_plan(
     photos_per_class: int, seed: int, long_tail: float, more_val: int = 0, classes: int = 0
 ) -> list[tuple[int, int, str]]:
@@ -294,16 +328,19 @@ def draw_share(folder: Path, plan: list, size: int, seed: int, lineup: Lineup) -
         name = lineup.photo_name(label, index, split, seed)
         _write_png(folder / "photos" / f"{name}.png", drawing.image[..., ::-1])
         _write_png(folder / "parts" / f"{name}.png", drawing.parts)
-        car, (x1, y1, x2, y2) = lineup.cars[label], drawing.box
-        rows.append(
-            {
-                "path": f"photos/{name}.png", "label": label, "class_name": car.name,
-                "make": car.make, "model": car.model, "year": car.year, "body": car.body,
-                "viewpoint": drawing.viewpoint, "x1": x1, "y1": y1, "x2": x2, "y2": y2,
-                "split": split, "order": index,
-            }
-        )  # fmt: skip
+        path = f"photos/{name}.png"
+        rows.append(_row(path, label, lineup, drawing) | {"split": split, "order": index})
     return rows
+
+
+def _row(path: str, label: int, lineup: Lineup, drawing: Drawing) -> dict[str, Any]:
+    """What a catalog says of a photo, but for its split."""
+    car, (x1, y1, x2, y2) = lineup.cars[label], drawing.box
+    return {
+        "path": path, "label": label, "class_name": car.name, "make": car.make, "model": car.model,
+        "year": car.year, "body": car.body, "viewpoint": drawing.viewpoint,
+        "x1": x1, "y1": y1, "x2": x2, "y2": y2,
+    }  # fmt: skip
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -27,10 +27,12 @@ from carlib.explain.maps import METHODS, Layer, maps_at, target_layer
 from carlib.explain.measures import (
     BASELINES,
     BATCH,
+    HIGHER,
     MEASURES,
     baseline_maps,
     energy_inside,
     faithfulness,
+    measured,
     points_inside,
 )
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
@@ -39,10 +41,7 @@ from carlib.explain.questions import Questions
 USUAL = tuple(name for name in METHODS if name != "Score-CAM")  # which needs a pass per channel
 BLIND = (RANDOM, *BASELINES)
 SHORTCUT = "sticker"  # a part that belongs to no car
-CHEAP = {
-    "insertion": 1, "deletion": -1, "average_drop": -1, "increase": 1, "road": 1,
-    "times_car_area": 1, "points_in_car": 1,
-}  # fmt: skip
+CHEAP = HIGHER | {"times_car_area": 1, "points_in_car": 1}
 """Measures that need no truth: 1 where higher is better, else -1."""
 STRANGERS = 4  # networks of random weights that share the photos
 TUNING = 10_000  # added to the seed: photos on which thresholds are chosen, and no others
@@ -153,12 +152,11 @@ def cheap_measures(
     """
     asked = findings.questions
     few = {name: heat[:photos] for name, heat in findings.own.items()}
-    return pd.DataFrame(
-        faithfulness(
-            Asked(model), asked.photos[:photos, 0], few, asked.classes[:photos, 0],
-            tuple(measures) or tuple(MEASURES), {"car": asked.car[:photos]},
-        )
+    values = measured(
+        Asked(model), asked.photos[:photos, 0], few, asked.classes[:photos, 0],
+        tuple(measures) or tuple(MEASURES),
     )  # fmt: skip
+    return pd.DataFrame(faithfulness(values, few, {"car": asked.car[:photos]}))
 
 
 # --- what the network says ----------------------------------------------------------------------

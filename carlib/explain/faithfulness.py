@@ -23,8 +23,10 @@ from carlib.explain.maps import METHODS, heat_maps, target_layer
 from carlib.explain.measures import (
     BASELINES,
     MEASURES,
+    ahead_of,
     baseline_maps,
     faithfulness,
+    measured,
     needs,
     rank_correlation,
     with_interval,
@@ -112,9 +114,10 @@ def score_maps(
     On the photos of the catalog that `see` drew: the answered class explained, by every method (at
     a `layer`, else at the last), by the first of them of networks of random weights, and by every
     baseline. Rows of the record: the measures, and of masks `inside` which a map should lie the
-    share of the map inside over the share of the area. Beside them: what random layers do to the
-    map, and what hiding each of the masks `hidden` costs. Masks (photos, side, side) bool go by
-    name; `known_masks` makes both of what the catalog knows. Raises `RunError` for methods,
+    share of the map inside over the share of the area. Beside them: by how much each method is
+    ahead of the best map that knows nothing, what random layers do to the map, and what hiding each
+    of the masks `hidden` costs. Masks (photos, side, side) bool go by name; `known_masks` makes
+    both of what the catalog knows. Raises `RunError` for methods,
     measures and layers that are not known, and for photos that were picked by hand.
     """
     _check(methods, measures, seen)  # before hours of work, not after
@@ -122,7 +125,8 @@ def score_maps(
     maps, seconds = _maps_of_methods(scorer, seen, methods, layer)
     maps[RANDOM] = forgetful_maps(checkpoint, seen, first, layer)
     maps |= {name: baseline_maps(seen.photos, name, seen.sample.seed) for name in BASELINES}
-    rows = faithfulness(scorer, seen.photos, maps, seen.answers, measures, inside)
+    values = measured(scorer, seen.photos, maps, seen.answers, measures)
+    rows = faithfulness(values, maps, inside)
     shown = {name: maps[name] for name in (first, RANDOM)}
     return Record(
         kind="maps",
@@ -138,6 +142,7 @@ def score_maps(
             "explained": first,  # by which method the metrics are
             "layer": target_layer(scorer.network, scorer.size, scorer.channels, layer).name,
             "rows": rows,
+            "ahead": ahead_of((RANDOM, *BASELINES), values),
             "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers, first, layer),
             "needs": needs(scorer, seen.photos, seen.labels, hidden) if hidden else [],
             "area": {name: float(mask.mean()) for name, mask in (inside or {}).items()},

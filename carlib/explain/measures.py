@@ -115,12 +115,28 @@ MEASURES: dict[str, Callable[..., np.ndarray]] = {
 }  # fmt: skip
 
 
-def faithfulness(
+HIGHER = {"insertion": 1, "deletion": -1, "average_drop": -1, "increase": 1, "road": 1}
+"""Which way a measure says that a map is better: 1 where higher is, else -1."""
+Values = dict[str, dict[str, np.ndarray]]  # (photos,) by the kind of map and the measure
+
+
+def measured(
     scorer: Scorer,
     photos: torch.Tensor,
     maps: Mapping[str, np.ndarray],
     classes: Sequence[int],
     measures: Sequence[str] = tuple(MEASURES),
+) -> Values:
+    """What each measure says of each named set of maps, photo by photo."""
+    return {
+        name: {m: np.asarray(MEASURES[m](scorer, photos, heat, classes)) for m in measures}
+        for name, heat in maps.items()
+    }
+
+
+def faithfulness(
+    values: Values,
+    maps: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray] | None = None,
 ) -> list[dict[str, object]]:
     """Means of the measures with 95 % intervals over the photos, a row per named set of maps.
@@ -131,9 +147,25 @@ def faithfulness(
     rows = []
     for name, heat in maps.items():
         row: dict[str, object] = {"map": name}
-        for measure in measures:
-            row |= with_interval(measure, MEASURES[measure](scorer, photos, heat, classes))
+        for measure, each in values[name].items():
+            row |= with_interval(measure, each)
         rows.append(row | inside_scores(heat, masks or {}))
+    return rows
+
+
+def ahead_of(blind: Sequence[str], values: Values) -> list[dict[str, object]]:
+    """By how much every kind of map is better than the best of those called `blind`, a row per
+    measure and kind: the mean over photos of the paired difference, with its 95 % interval.
+    """
+    rows = []
+    others = [name for name in values if name not in blind]
+    for measure in next(iter(values.values())):
+        sign = HIGHER[measure]
+        best = max(blind, key=lambda name: sign * values[name][measure].mean())
+        for name in others:
+            paired = sign * (values[name][measure] - values[best][measure])
+            about = {"measure": measure, "map": name, "than": best}
+            rows.append(about | with_interval("difference", paired))
     return rows
 
 

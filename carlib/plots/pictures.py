@@ -68,7 +68,7 @@ def neighbors(catalog: Catalog, queries: pd.DataFrame, nearest: Sequence[pd.Data
             right = row["label"] == asked["label"]
             _framed(ax, catalog, row, GREEN if right else RED, "-" if right else "--")
             if "similarity" in row:
-                ax.set_xlabel(f"{row['similarity']:.2f}", fontsize=7, labelpad=1)
+                ax.set_xlabel(f"{row['similarity']:.2f}", fontsize=7, labelpad=2)
     return figure
 
 
@@ -98,10 +98,12 @@ def augmentations(photo: np.ndarray, draws: Mapping[str, Sequence[np.ndarray]]) 
 
 
 @styled
-def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3) -> Figure:
+def pair_rows(
+    catalog: Catalog, pairs: pd.DataFrame, columns: int = 3, told: str = "similarity"
+) -> Figure:
     """Pairs of photos, two beside each other, framed green where they show one model.
 
-    `pairs` has columns `a`, `b`, `same`, and `similarity` if known.
+    `pairs` has columns `a`, `b`, `same`, and if known one called as `told`, which stands below.
     """
     table = catalog.table.set_index("path").assign(path=lambda rows: rows.index)
     lines = -(-len(pairs) // columns)
@@ -113,8 +115,8 @@ def pair_rows(catalog: Catalog, pairs: pd.DataFrame, columns: int = 3) -> Figure
         color, line = (GREEN, "-") if pair["same"] else (RED, "--")
         for ax, end in ((left, "a"), (right, "b")):
             _framed(ax, catalog, table.loc[pair[end]], color, line)
-        if "similarity" in pairs:
-            left.set_xlabel(f"similarity {pair['similarity']:.2f}", fontsize=7, labelpad=1)
+        if told in pairs:
+            left.set_xlabel(f"{told} {pair[told]:.2f}", fontsize=7, labelpad=2)
     return figure
 
 

@@ -45,6 +45,8 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "rate": the_one(records, "benchmark", "showroom_rate"),
         "startup": the_one(records, "benchmark", "startup"),
         "books": the_one(records, "benchmark", "notebooks"),
+        "truth": the_one(records, "benchmark", "counterfactual"),
+        "examples": the_one(records, "benchmark", "examples"),
         **{study: the_one(records, "study", study, STANFORD) for study in STUDIED},
     }
     rows = rows_of(records)

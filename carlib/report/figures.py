@@ -14,25 +14,32 @@ import cv2
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from PIL import Image
 
-from carlib.data.drawn import YEARS, changed_mask, redraw
+from carlib.data.catalog import Catalog
+from carlib.data.drawn import YEARS, changed_mask, redraw, redrawn_catalog
 from carlib.data.framing import Framing
 from carlib.experiment.record import Record, judged_by, the_one
 from carlib.experiment.tables import STANFORD, TRANSFER, best, title_of
 from carlib.explain.faithfulness import RANDOM
 from carlib.explain.measures import BASELINES
+from carlib.plots import pictures
 from carlib.plots.pictures import overlay
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, STYLE
 from carlib.report.cost import progress
 from carlib.report.rows import groups, retrieval_rows, rows_of, verification_rows
 from carlib.showroom import CARS, PAINTS, draw_photo
 
-COLUMN = 3.35  # inches
+COLUMN, WIDE = 3.35, 6.9  # inches
+LETTERS = 40  # of a legend in one line
 TILE = 150  # pixels of a car under a heat map
 KNOWS_NOTHING = (RANDOM, *BASELINES)  # maps below the line
+# Networks of the counterfactual benchmark that its figure shows, and what its legend calls them.
+TRUTH_SHOWN = {"scratch, seed 0": "from scratch", "fine-tuned": "fine-tuned",
+               "untrained": "untrained"}  # fmt: skip
 
 
 def figures(records: Sequence[Record]) -> Iterator[tuple[str, bytes | None]]:
@@ -206,26 +213,54 @@ def scores_figure(records: Sequence[Record]) -> Figure | None:
 
 @printed
 def maps_figure(records: Sequence[Record]) -> Figure | None:
-    """Insertion and ROAD of every kind of map of real photos, a mark per network."""
+    """Two measures without truth of every kind of map of real photos, a mark per network."""
     maps = [r for r in records if r.kind == "maps" and r.data.get("dataset") == STANFORD]
-    if not maps:
+    networks = {title_of(record, short=True): record.extra["rows"] for record in maps}
+    return by_map(networks, {"insertion": "insertion", "increase": "increase"})
+
+
+@printed
+def truth_figure(records: Sequence[Record]) -> Figure | None:
+    """Contrastivity and correctness of every kind of map of drawn cars, a mark per network."""
+    record = the_one(records, "benchmark", "counterfactual")
+    if record is None:
         return None
-    kinds = [row["map"] for row in maps[0].extra["rows"]]
-    panels = {"insertion": "insertion", "road": "ROAD"}
+    rows = record.extra["rows"]
+    networks = {title: [row for row in rows if row["network"] == name]
+                for name, title in TRUTH_SHOWN.items()}  # fmt: skip
+    return by_map(networks, {"contrastivity": "contrastivity", "correctness": "correctness"})
+
+
+def by_map(networks: Mapping[str, Sequence[Mapping]], panels: Mapping[str, str]) -> Figure | None:
+    """A panel per measure, a line per kind of map, and on it a mark with its interval per network.
+
+    `networks` are rows by what the legend says, `panels` titles by measure. Below a line are maps
+    that know nothing.
+    """
+    if not networks:
+        return None
+    kinds = [row["map"] for row in next(iter(networks.values()))]
+    kinds.sort(key=KNOWS_NOTHING.__contains__)
+    blind = sum(kind in KNOWS_NOTHING for kind in kinds)
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.2 * len(kinds)), sharey=True)
     for ax, (measure, title) in zip(axes, panels.items(), strict=True):
-        for number, (record, color, mark) in enumerate(zip(maps, COLORS, "osD^vP", strict=False)):
-            for place, line in enumerate(record.extra["rows"]):
-                height = len(kinds) - place + 0.22 * ((len(maps) - 1) / 2 - number)
-                ax.plot(line[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
-                name = title_of(record, short=True) if not place else None
-                ax.plot(line[measure], height, mark, ms=3, color=color, label=name, lw=0)
-        ax.axhline(len(KNOWS_NOTHING) + 0.5, color=BLACK, lw=0.5)
+        for number, ((name, rows), color, mark) in enumerate(
+            zip(networks.items(), COLORS, "osD^vP", strict=False)
+        ):
+            step = 0.22 * ((len(networks) - 1) / 2 - number)
+            told = [row for row in rows if measure in row]  # not where no pair could be asked
+            heights = [len(kinds) - kinds.index(row["map"]) + step for row in told]
+            for row, height in zip(told, heights, strict=True):
+                ax.plot(row[f"{measure}_interval"], [height] * 2, color=color, lw=0.8)
+            values = [row[measure] for row in told]
+            ax.plot(values, heights, mark, ms=3, color=color, label=name, lw=0)
+        ax.axhline(blind + 0.5, color=BLACK, lw=0.5)
         ax.set(title=title, ylim=(0.4, len(kinds) + 0.6))
         ax.grid(axis="x", alpha=0.3)
     axes[0].set_yticks(range(len(kinds), 0, -1), kinds)
+    wide = sum(map(len, networks)) > LETTERS
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
-                  ncols=len(maps))  # fmt: skip
+                  ncols=1 if wide else len(networks))  # fmt: skip
     return figure
 
 
@@ -295,6 +330,54 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
+@printed
+def mistakes_figure(records: Sequence[Record]) -> Figure | None:
+    """Drawn cars that a network named wrongly, each beside one of the class that it named."""
+    if (record := examples(records)) is None or not record.extra["mistakes"]:
+        return None
+    pairs = pd.DataFrame(record.extra["mistakes"]).assign(same=False)
+    return _across(pictures.pair_rows(_drawn(pairs), pairs, 3, "confidence"), 2.7)
+
+
+@printed
+def neighbors_figure(records: Sequence[Record]) -> Figure | None:
+    """Drawn cars of classes never seen, each before its nearest neighbors."""
+    if (record := examples(records)) is None:
+        return None
+    queries = [_drawn(pd.DataFrame({"path": [q["path"], *q["nearest"]]})).table
+               for q in record.extra["queries"]]  # fmt: skip
+    nearest = [table.iloc[1:].assign(similarity=query["similarity"])
+               for table, query in zip(queries, record.extra["queries"], strict=True)]  # fmt: skip
+    asked = pd.concat([table.iloc[:1] for table in queries])
+    return _across(pictures.neighbors(_drawn(asked), asked, nearest), 3.9)
+
+
+@printed
+def drawn_pairs_figure(records: Sequence[Record]) -> Figure | None:
+    """Pairs of drawn cars of classes never seen that mislead a network most."""
+    if (record := examples(records)) is None or not record.extra["pairs"]:
+        return None
+    pairs = pd.DataFrame(record.extra["pairs"])
+    return _across(pictures.pair_rows(_drawn(pairs), pairs), 2.7)
+
+
+def examples(records: Sequence[Record]) -> Record | None:
+    """The record of what a network of drawn cars gets wrong."""
+    return the_one(records, "benchmark", "examples")
+
+
+def _drawn(table: pd.DataFrame) -> Catalog:
+    """The photos that a table names in columns "path", or "a" and "b", drawn again."""
+    named = [table[column] for column in ("path", "a", "b") if column in table]
+    return redrawn_catalog(list(dict.fromkeys(pd.concat(named))))
+
+
+def _across(figure: Figure, height: float) -> Figure:
+    """As wide as both columns of the page, inches."""
+    figure.set_size_inches(WIDE, height)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
     "showroom.png": showroom_picture,
     "classes.svg": classes_figure,
@@ -305,5 +388,9 @@ FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
     "unseen.svg": unseen_figure,
     "pairs.svg": pairs_figure,
     "maps.svg": maps_figure,
+    "truth.svg": truth_figure,
+    "drawn_mistakes.svg": mistakes_figure,
+    "drawn_neighbors.svg": neighbors_figure,
+    "drawn_pairs.svg": drawn_pairs_figure,
     "heat.png": heat_picture,
 }
