@@ -73,7 +73,7 @@ def mistakes(checkpoint: Checkpoint, learned: Catalog) -> dict:
     """
     logits, labels, rows = logits_of(checkpoint, learned, "val", progress=False)
     answers = answers_of(logits, labels)
-    sure = logits.softmax(1).max(1).values.numpy()
+    sure = logits.softmax(1).amax(1).numpy()
     table, shown, seen = learned.table.iloc[rows], [], set()
     for place in np.argsort(-sure, kind="stable"):
         both = frozenset((labels[place], answers[place]))
