@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None, networks: Sequence[Network] = NETWO
             found = list(pool.map(ask, networks))
     else:
         found = [ask(network) for network in networks]
-    return tell(made_record(options, found))
+    return tell(made_record(options, found, [network.recipe for network in networks]))
 
 
 def scored(options: argparse.Namespace, network: Network) -> dict[str, Any]:
@@ -124,7 +124,9 @@ def agreements(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     return found
 
 
-def made_record(options: argparse.Namespace, found: list[dict[str, Any]]) -> Record:
+def made_record(
+    options: argparse.Namespace, found: list[dict[str, Any]], recipes: Sequence[str]
+) -> Record:
     rows = [row for one in found for row in one["rows"]]
     metrics = {f"{row['network']}: {key}": row[key] for row in rows if row["map"] == "Grad-CAM"
                for key in ("flips", "contrastivity", "correctness") if key in row}  # fmt: skip
@@ -136,7 +138,8 @@ def made_record(options: argparse.Namespace, found: list[dict[str, Any]]) -> Rec
         metrics=metrics,
         scoring={"pairs": options.pairs, "tuning": options.tuning, "cheap": options.cheap},
         extra={"rows": rows, "ladder": [row for one in found for row in one["ladder"]],
-               "agreement": agreements(rows), "aim": AIM},
+               "agreement": agreements(rows), "aim": AIM,
+               "recipes": {name: get_recipe(name).method for name in recipes}},
         timing={name: value for one in found for name, value in one["seconds"].items()},
         command=command_line(),
     )  # fmt: skip

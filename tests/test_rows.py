@@ -20,7 +20,7 @@ from carlib.paths import outputs_of, results_root
 from carlib.report.cost import progress, time_rows
 from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
-from carlib.report.missing import missing, orders
+from carlib.report.missing import command, missing, orders
 from carlib.report.rows import retrieval_rows, rows_of
 
 
@@ -167,3 +167,17 @@ def test_missing_recipes_are_listed_with_their_costs(monkeypatch) -> None:
     fake_record("cnn3").write(results_root())
     shown = CliRunner().invoke(app, ["recipes", "--missing"])
     assert shown.exit_code == 0 and "carlib train cnn3 " not in shown.output
+
+
+def test_a_recipe_is_run_when_what_it_was_made_for_is(monkeypatch) -> None:
+    """A network that names half of the classes does not stand for one that names them all."""
+    names = ("cnn4", "fronts", "lite0_triplet")
+    monkeypatch.setattr("carlib.report.missing.RECIPES", {name: RECIPES[name] for name in names})
+    halves = [fake_retrieval("cnn4"), fake_retrieval("lite0_triplet")]
+    assert missing(halves) == ["cnn4", "fronts"]
+    trained = {"fronts": RECIPES["fronts"].method}
+    bench = replace(fake_record(), kind="benchmark", recipe=None, extra={"recipes": trained})
+    assert missing([*halves, bench]) == ["cnn4"]
+    older = replace(bench, extra={"recipes": {"fronts": "0" * 16}})
+    assert "fronts" in missing([*halves, older])
+    assert command("fronts") == "carlib train fronts --data showroom#counterfactual"
