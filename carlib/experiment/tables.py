@@ -20,6 +20,7 @@ from carlib.experiment.registry import RECIPES
 
 STANFORD = "stanford-cars"  # the data set whose records the report and the notebooks compare
 AT_HAND = "box"  # its photos at hand are cut to the car's box: a whole one shows no more
+USUAL_BODY = "efficientnet_lite0"  # of rows that name no other
 VOLATILE = ("name", "note", "seed")  # fields that make no other method of a recipe
 
 # What the tables list, in this order, once it is run.
@@ -85,7 +86,9 @@ def row_title(record: Record, short: bool = False) -> str:
     """`label_of` as people read it."""
     points = points_of(record)
     if points[:1] == [UNTRAINED]:
-        return ", ".join(["a body that learned no car", *points[1:]])
+        body = record.recipe["model"]
+        which = "" if body == USUAL_BODY else f" ({body})"
+        return ", ".join([f"a body that learned no car{which}", *points[1:]])
     return ", ".join([title_of(record, short), *points])
 
 

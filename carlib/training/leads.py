@@ -37,8 +37,12 @@ LEADS: dict[str, dict[str, object]] = {  # of recipe lite0_cpu
     "half the learning rate": {"lr": 5e-4},
     "twice the learning rate": {"lr": 2e-3},
     "lower rates in lower layers": {"layer_decay": 0.85},
+    "first two stages kept": {"plan": "blocks.2"},
     "EfficientNet-Lite2": {"model": "efficientnet_lite2"},
-}
+    "EfficientNet-Lite2, first two stages kept": {
+        "model": "efficientnet_lite2", "plan": "blocks.2",
+    },
+}  # fmt: skip
 
 
 def leads_study(
