@@ -1,8 +1,8 @@
 """The command line: `carlib data …`, `train`, `evaluate`, `predict`, `demo` and the others.
 
-Every command imports what it needs when it runs, so that `carlib --help` answers at once. Exit
-codes: 0 all well, 1 the answer is "no" (a leak, two models, a stale report), 2 the request cannot
-be met; then one line on stderr says why. 3: an error of ours, whose traceback is in a file.
+Every command imports what it needs when it runs, so `carlib --help` answers at once. Exit codes:
+0 all is well; 1 the answer is "no" (a leak, two models, a stale report); 2 the request cannot be
+met, and one line on stderr says why; 3 a fault in carlib, with its traceback in a file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from carlib.cli.base import app
 
 
 def main() -> None:
-    """Entry point of the `carlib` command; of several processes only the main one is heard."""
+    """Entry point of the `carlib` command; of several processes, only the main one prints."""
     for stream in (sys.stdout, sys.stderr):  # a sign that a terminal cannot show ends nothing
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

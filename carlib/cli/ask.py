@@ -14,7 +14,7 @@ from carlib.errors import CarlibError
 
 
 def at_a_terminal() -> bool:
-    """Whether somebody can answer: both ends of the program are a terminal."""
+    """Whether a person can answer: input and output are both a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

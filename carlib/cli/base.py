@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def say(text: object, err: bool = False) -> None:
-    """Print a line in which people's names may stand."""
+    """Print a line that may hold names that users chose."""
     typer.echo(shown(text), err=err)
 
 
 def tell_notes(catalog: Catalog) -> None:
-    """What lies in a data set's folder and is not among its photos, on stderr."""
+    """Print to stderr what is in a data set's folder but not among its photos."""
     for note in catalog.notes:
         say(f"note: {catalog.name}: {note}", err=True)
 
@@ -40,7 +40,7 @@ USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__bases__ == (E
 
 
 def caught(error: Exception) -> typer.Exit:
-    """The last net: an error that nobody foresaw, as a line, its traceback in a file."""
+    """The last net: an unforeseen error as one line, with its traceback in a file."""
     complain(unforeseen(error))
     return typer.Exit(3)
 
@@ -79,13 +79,13 @@ DataPath = Annotated[
 DataOption = Annotated[
     str, typer.Option("--data", metavar="PATH", help="A data set's folder or file, or 'showroom'.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 
 
 def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
-    """A checkpoint, and its run where the path is the folder of a finished one.
+    """A checkpoint, and its run if the path is the folder of a finished run.
 
-    Without a path it is the published network.
+    Without a path, the published network.
     """
     from carlib.experiment.checkpoint import PUBLISHED, Checkpoint
     from carlib.experiment.run import Run
@@ -100,7 +100,7 @@ def opened(path: Path | None) -> tuple[Checkpoint, Run | None]:
 
 
 def writable(path: Path) -> Path:
-    """A path that a command is to write, refused before any work where that cannot be."""
+    """A path that a command will write to; refused before any work if it cannot be written."""
     if not os.path.isdir(path.parent):
         raise CarlibError(f"{path}: there is no folder {path.parent}; make it first")
     if os.path.isdir(path):

@@ -21,7 +21,7 @@ app.add_typer(data_app, name="data")
 ValFraction = Annotated[
     float,
     typer.Option(
-        "--val-fraction", help="First divide 'train' as training does: this share becomes 'val'."
+        "--val-fraction", help="First split 'train' as training does: this share becomes 'val'."
     ),
 ]
 
@@ -32,9 +32,9 @@ def data_audit(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the findings here.")] = None,
     as_json: AsJson = False,
     val_fraction: ValFraction = 0.0,
-    record: Annotated[bool, typer.Option("--record", help="Write the record too.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Also write the record.")] = False,
 ) -> None:
-    """Find bad photos and copies; exit code 1 when copies sit on both sides of a split."""
+    """Find bad photos and copies; exit code 1 if copies are on both sides of a split."""
     from carlib.data.audit import audit
 
     catalog = _open(path, val_fraction)
@@ -56,13 +56,11 @@ def data_audit(
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="stanford_cars|compcars")],
     to: Annotated[
-        Path | None, typer.Option("--to", help="The folder; else data/NAME of the checkout.")
+        Path | None, typer.Option("--to", help="Folder; by default data/NAME in the checkout.")
     ] = None,
-    source: Annotated[
-        str, typer.Option("--from", metavar="hub|kaggle", help="Where from.")
-    ] = "hub",
+    source: Annotated[str, typer.Option("--from", metavar="hub|kaggle", help="Source.")] = "hub",
 ) -> None:
-    """Fetch a data set, going on where a cut download stopped, and check what arrived."""
+    """Download a data set, resuming where a download stopped, and check the files."""
     from carlib.data.download import fetch
     from carlib.paths import checkout
 
@@ -76,7 +74,7 @@ def data_export(
     csv: Annotated[Path, typer.Option("--csv", help="The file to write.")],
     val_fraction: ValFraction = 0.0,
 ) -> None:
-    """Write the catalog as CSV (and a small JSON beside it); every command accepts it as PATH."""
+    """Write the catalog as CSV, with a small JSON beside it; every command accepts it as PATH."""
     catalog = _open(path, val_fraction)
     catalog.to_csv(csv)
     say(f"{csv}: {catalog}")

@@ -26,32 +26,33 @@ if TYPE_CHECKING:
 @app.command("train")
 def train_command(
     recipe_name: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`; without one, questions.")
+        str, typer.Argument(metavar="RECIPE", help="See `carlib recipes`; if omitted, it asks.")
     ] = "",
     data: DataOption = "showroom",
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train this many seeds, from the recipe's on.")
+        int, typer.Option(min=1, help="Train this many seeds, from the recipe's seed on.")
     ] = 1,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field.")
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; can be repeated."),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="Name of a changed recipe; else it says what was changed.")
+        str, typer.Option(help="Name of a changed recipe; by default it says what was changed.")
     ] = "",
     on_laptop: Annotated[
-        bool, typer.Option("--quick", help="Same method, a dozen epochs at 64 pixels.")
+        bool, typer.Option("--quick", help="A trial: a dozen epochs at 64 pixels.")
     ] = False,
     profile: Annotated[bool, typer.Option(help="Write a trace of twenty steps.")] = False,
     keep_epochs: Annotated[bool, typer.Option(help="Keep the val logits of every epoch.")] = False,
     classes: Annotated[
         int,
-        typer.Option(min=0, help="Learn the first so many classes; compare photos of the others."),
+        typer.Option(min=0, help="Learn only the first N classes; compare photos of the others."),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Train a recipe, resuming what was begun; score it on val and write the record.
+    """Train a recipe, or resume its training; score it on val and write the record.
 
-    Without a recipe, and at a terminal, it asks what to train and shows the command for next time.
+    Without a recipe, at a terminal, it asks what to train and shows the command for next time.
     """
     if not recipe_name:
         recipe_name, data, change = _asked_for()
@@ -82,29 +83,31 @@ def evaluate_command(
         Path | None,
         typer.Argument(
             metavar="RUN",
-            help="A run (folder or name) or checkpoint file; else published.",
+            help="A run (folder or name) or checkpoint file; by default the published one.",
         ),
     ] = None,
     data: DataOption = "showroom",
     split: Annotated[
-        str, typer.Option(help="Split to score; 'test' is noted in a ledger.")
+        str, typer.Option(help="Split to score; use of 'test' is noted in a ledger.")
     ] = "val",
     views: Annotated[
-        bool, typer.Option("--views", help="Score the mean over views, and what it gains.")
+        bool, typer.Option("--views", help="Score the mean over views, and its gain.")
     ] = False,
     maps: Annotated[
-        int, typer.Option(min=0, help="Score heat maps of so many photos instead: are they true?")
+        int, typer.Option(min=0, help="Test heat maps of N photos instead: are they true?")
     ] = 0,
-    layer: Annotated[str, typer.Option(help="Where maps are taken; else at the last layer.")] = "",
+    layer: Annotated[str, typer.Option(help="Layer for maps; by default the last.")] = "",
     method: Annotated[
-        list[str] | None, typer.Option(help="Of maps: one to score, may be repeated; else all.")
+        list[str] | None,
+        typer.Option(help="A kind of map to test; can be repeated; by default all."),
     ] = None,
     measure: Annotated[
-        list[str] | None, typer.Option(help="Of maps: one to take, may be repeated; else all.")
+        list[str] | None,
+        typer.Option(help="A measure of maps to take; can be repeated; by default all."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a checkpoint on any catalog of the same classes and write the record."""
+    """Score a checkpoint on any data set of the same classes and write the record."""
     from carlib.evaluation.evaluate import evaluate, evaluate_views
 
     checkpoint, run = opened(checkpoint_path)
@@ -123,7 +126,7 @@ def evaluate_command(
 def _map_record(
     checkpoint: Checkpoint, catalog: Catalog, split: str, count: int, asked: dict[str, Any]
 ) -> Record:
-    """Heat maps of so many photos, held against all that the catalog knows of them."""
+    """Heat maps of `count` photos, compared with all that the catalog knows of these."""
     from carlib.data.masks import known_masks
     from carlib.explain.faithfulness import score_maps
     from carlib.explain.scored_images import see
@@ -138,7 +141,7 @@ def _map_record(
 
 
 def _truth_rows(checkpoint: Checkpoint, count: int, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Heat maps of so many cars that are drawn a second time, with other parts."""
+    """Heat maps of `count` cars that are drawn again with other parts."""
     from carlib.explain.counterfactual import TUNING, truth_of
     from carlib.explain.questions import Questions
 
@@ -156,19 +159,20 @@ def compare_command(
         str,
         typer.Argument(
             metavar="RUN",
-            help="A run (folder or name), a checkpoint file, or a recipe: its network untrained.",
+            help="A run (folder or name), a checkpoint file, or a recipe (untrained).",
         ),
     ],
     data: DataOption = "showroom",
     classes: Annotated[
-        int, typer.Option(min=0, help="Of a recipe: compare photos of the classes after so many.")
+        int,
+        typer.Option(min=0, help="For a recipe: compare photos of the classes after the first N."),
     ] = 0,
     points: Annotated[
         list[str] | None,
-        typer.Option(help="plain, centered, whitened or within; may be repeated; else all."),
+        typer.Option(help="plain, centered, whitened or within; can be repeated; by default all."),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the embeddings beside the records.")
+        bool, typer.Option("--keep", help="Keep the embeddings with the records.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -189,17 +193,17 @@ def compare_command(
 @app.command("study")
 def study_command(
     question: Annotated[
-        str, typer.Argument(metavar="imbalance|leak|unknown|leads|trials", help="Which study.")
+        str, typer.Argument(metavar="imbalance|leak|unknown|leads|trials", help="The study to run.")
     ],
     data: DataOption = "showroom",
     recipe_name: Annotated[
-        str, typer.Option("--recipe", help="What is trained, again and again; trials have theirs.")
+        str, typer.Option("--recipe", help="The recipe to train; 'trials' has its own.")
     ] = "",
     seeds: Annotated[
-        int, typer.Option(min=1, help="Seeds; 'unknown', 'leads' and 'trials' have one.")
+        int, typer.Option(min=1, help="Number of seeds; 'unknown', 'leads' and 'trials' use one.")
     ] = 3,
 ) -> None:
-    """Train a recipe many times with one thing changed, and write what came of it as a record."""
+    """Train a recipe many times with one thing changed, and write the results as a record."""
     from carlib.experiment.registry import get_recipe
     from carlib.retrieval.trials import trials_study
     from carlib.training.ablations import imbalance_study, leak_study, unknown_study
@@ -228,7 +232,7 @@ def study_command(
 def recipes_command(
     lacking: Annotated[
         bool,
-        typer.Option("--missing", help="Commands of those without a record, most wanted first."),
+        typer.Option("--missing", help="Commands for those without a record, most wanted first."),
     ] = False,
 ) -> None:
     """List the named recipes."""
@@ -254,7 +258,7 @@ def report_command(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if something is stale.")
     ] = False,
 ) -> None:
-    """Make figures, report.pdf and the README's table from the records of this checkout."""
+    """Make the figures, report.pdf and README's table from the records in this checkout."""
     from carlib.report.build import build_report, check_report
 
     if check:
@@ -268,7 +272,7 @@ def report_command(
 
 
 def _divided(data: str) -> Catalog:
-    """A data set with its val photos; what lies in it and is no photo is told."""
+    """A data set with its val photos; names what is in its folder but not a photo."""
     from carlib.data.opening import open_catalog
 
     catalog = open_catalog(data).with_val()
@@ -277,7 +281,7 @@ def _divided(data: str) -> Catalog:
 
 
 def _asked_for() -> tuple[str, str, list[str]]:
-    """Recipe, data and changes from questions; an error where nobody can answer."""
+    """Recipe, data and changes from questions; an error if no person can answer."""
     from carlib.cli.ask import ask_training, at_a_terminal
 
     if not at_a_terminal():
@@ -290,14 +294,14 @@ def _asked_for() -> tuple[str, str, list[str]]:
 
 
 def _first_classes(catalog: Catalog, classes: int) -> Catalog:
-    """The catalog of so many classes, all of them for 0."""
+    """The catalog of the first `classes` classes, or of all for 0."""
     if classes and not 2 <= classes <= catalog.num_classes:
         raise RecipeError(f"--classes {classes}: from 2 to the {catalog.num_classes} there are")
     return catalog.select_classes(range(classes)) if classes else catalog
 
 
 def _changes(settings: list[str]) -> dict[str, Any]:
-    """`field=value` pairs as recipe fields; a value that is no JSON is taken as a word."""
+    """`field=value` pairs as recipe fields; a value that is not JSON is taken as a word."""
     changes = {}
     for setting in settings:
         field, equals, value = setting.partition("=")
@@ -311,7 +315,7 @@ def _changes(settings: list[str]) -> dict[str, Any]:
 
 
 def _named(changed: Recipe, name: str, base: Recipe) -> Recipe:
-    """A changed recipe under a name that no other recipe has, or as it is without one."""
+    """A changed recipe under a new name, or as it is if no name is given."""
     from carlib.experiment.registry import RECIPES
 
     if not name:
@@ -330,7 +334,7 @@ def _to_stderr(words: str) -> None:
 
 
 def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -> None:
-    """Write a record and show it; as JSON, one line each, with the path of the record."""
+    """Write a record and show it; as JSON, one line each, with the record's path."""
     path = record.write()
     if as_json:
         typer.echo(json.dumps({"record": str(path), "metrics": record.metrics}))
@@ -360,6 +364,12 @@ def _print_maps(record: Record, path: Path) -> None:
     for rows in (record.extra["rows"], record.extra.get("truth")):
         if rows:
             show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
+    for row in record.extra["ahead"]:
+        low, high = row["difference_interval"]
+        say(
+            f"{row['measure']}: {row['map']} is better than {row['than']} by "
+            f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+        )
     say(f"record {path}")
 
 
@@ -379,10 +389,10 @@ def _compare(
     points: Sequence[str] | None = None,
     keep: bool = False,
 ) -> None:
-    """Write the records of neighbors, and of pairs where classes are left that were not learned.
+    """Write the records of neighbors, and of pairs if there are classes that were not learned.
 
-    A network that learned to compare is also scored by what lies below its last layer; each by
-    every way of `carlib.retrieval.axes`, or those named.
+    A network that learned to compare is also scored by its output below the last layer; each in
+    every way of `carlib.retrieval.axes`, or in those named.
     """
     from carlib.retrieval.axes import WAYS
     from carlib.retrieval.ranking import score_retrieval

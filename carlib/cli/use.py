@@ -23,7 +23,7 @@ ModelOption = Annotated[
     Path | None,
     typer.Option(
         "--model",
-        help="A run (folder or name) or checkpoint file; else the published.",
+        help="A run (folder or name) or checkpoint file; by default the published one.",
     ),
 ]
 BoxOption = Annotated[
@@ -41,7 +41,7 @@ def predict_command(
 ) -> None:
     """Name the car: the likeliest classes with calibrated probabilities, or "not a car I know".
 
-    A photo that cannot be read is told on stderr, the others are answered; exit code 2 then.
+    If a photo cannot be read, stderr says so, the others are answered, and the exit code is 2.
     """
     from carlib.apps.predictor import open_photo
 
@@ -65,7 +65,7 @@ def predict_command(
 @app.command("verify")
 def verify_command(
     photo: Photo,
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The photo to compare with.")],
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The photo to compare it with.")],
     model: ModelOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,13 +94,17 @@ def search_command(
     top: Annotated[int, typer.Option(min=1, help="How many photos.")] = 8,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", metavar="COLUMN=VALUE", help="Such as make=Audi; year=2012."),
+        typer.Option(
+            "--where",
+            metavar="COLUMN=VALUE",
+            help="For example make=Audi or year=2012; can be repeated.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the photos of a data set that look most like a photo.
+    """Find the photos in a data set that look most like a given photo.
 
-    The data set's embeddings are computed once for each network and kept.
+    The data set's embeddings are computed once per network and kept.
     """
     from carlib.apps.predictor import open_photo
     from carlib.data.opening import open_catalog
@@ -123,10 +127,14 @@ def explain_command(
     out: Annotated[Path, typer.Option("--out", help="The picture to write, .png or .pdf.")],
     model: ModelOption = None,
     of_class: Annotated[
-        str, typer.Option("--class", help="What speaks for this class; else for the answer.")
+        str,
+        typer.Option(
+            "--class", help="Show what speaks for this class; by default, for the answer."
+        ),
     ] = "",
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="Such as Grad-CAM; several side by side.")
+        list[str] | None,
+        typer.Option("--method", help="For example Grad-CAM; repeat it for several side by side."),
     ] = None,
     box: BoxOption = "",
 ) -> None:
@@ -148,7 +156,9 @@ def explain_command(
 def demo_command(
     model: ModelOption = None,
     data: DataOption = "showroom",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine only.")] = 7860,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port; open on this machine only.")
+    ] = 7860,
 ) -> None:
     """Open the web demo: identify a car, search a data set, compare two photos."""
     from carlib.apps.demo import serve
@@ -161,11 +171,14 @@ def export_command(
     out: Annotated[Path, typer.Option("--out", help="The .onnx file to write.")],
     model: ModelOption = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also an 8-bit one, calibrated on train photos of DATA.")
+        bool,
+        typer.Option(
+            "--int8", help="Also write an 8-bit one, calibrated on train photos of --data."
+        ),
     ] = False,
     data: DataOption = "showroom",
 ) -> None:
-    """Write the network as ONNX: photos in 0…1 in, logits out, any batch; checked against torch."""
+    """Write the network as ONNX: photos in 0…1 in, logits out, any batch; tested with torch."""
     from carlib.apps.export import parity, to_int8, to_onnx
     from carlib.data.opening import open_catalog
 
@@ -184,7 +197,7 @@ def bench_command(
     data: DataOption = "showroom",
     as_json: AsJson = False,
 ) -> None:
-    """Size, work and speed of a network by torch, ONNX and int8, side by side; writes a record."""
+    """Measure size, work and speed of a network in torch, ONNX and int8; write a record."""
     from carlib.apps.export import deployment_record
     from carlib.data.opening import open_catalog
 
@@ -203,13 +216,13 @@ def bench_command(
 
 @app.command("publish")
 def publish_command(
-    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run_path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     data: DataOption = "showroom",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Else the one that `carlib predict` takes.")
+        Path | None, typer.Option("--out", help="By default, the file that `carlib predict` uses.")
     ] = None,
 ) -> None:
-    """Write a run's network as one small file with all that predicting needs, and its record."""
+    """Write a run's network as one small file, with all that predicting needs, and its record."""
     from carlib.apps.predictor import publish
     from carlib.data.opening import open_catalog
     from carlib.experiment.checkpoint import PUBLISHED
@@ -240,7 +253,7 @@ def _box(text: str) -> tuple[float, float, float, float] | None:
 
 
 def _where(settings: list[str]) -> dict[str, object]:
-    """`column=value` pairs as a filter of a gallery; the same column twice allows both values."""
+    """`column=value` pairs as a gallery's filter; the same column twice allows both values."""
     conditions: dict[str, list[object]] = {}
     for setting in settings:
         column, equals, value = setting.partition("=")

@@ -123,7 +123,7 @@ def _unknown(study: Record | None) -> str:
         return ""
     best = max(study.extra["rows"], key=lambda row: row["auroc"])
     return (
-        f" By the better of such scores cars that were never learned are told from others with an "
+        f" By the best of several scores, cars never learned are told from others with an "
         f"AUROC of {best['auroc']:.2f} only (a frozen body, {len(study.extra['held_out'])} classes "
         f"held out), so take it as a hint."
     )
