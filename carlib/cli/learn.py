@@ -364,12 +364,12 @@ def _print_maps(record: Record, path: Path) -> None:
     for rows in (record.extra["rows"], record.extra.get("truth")):
         if rows:
             show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
-    for row in record.extra["ahead"]:
-        low, high = row["difference_interval"]
-        say(
-            f"{row['measure']}: {row['map']} is better than {row['than']} by "
-            f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
-        )
+    ahead = [
+        {"measure": row["measure"], "map": row["map"], "better than": row["than"],
+         "by": row["difference"], "95 %": "{:+.3f} to {:+.3f}".format(*row["difference_interval"])}
+        for row in record.extra["ahead"]
+    ]  # fmt: skip
+    show_table(ahead)
     say(f"record {path}")
 
 
