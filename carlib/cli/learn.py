@@ -366,7 +366,7 @@ def _print_maps(record: Record, path: Path) -> None:
             show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
     ahead = [
         {"measure": row["measure"], "map": row["map"], "better than": row["than"],
-         "by": row["difference"], "95 %": "{:+.3f} to {:+.3f}".format(*row["difference_interval"])}
+         "by": row["difference"], "95 %": row["difference_interval"]}
         for row in record.extra["ahead"]
     ]  # fmt: skip
     show_table(ahead)
