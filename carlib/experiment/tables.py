@@ -31,6 +31,7 @@ TRANSFER = (
     "lite0_cpu",
     "lite0_cpu_long",
     "lite2_cpu_long",
+    "lite2_cpu_whole",
     "lite0",
     "lite2",
 )  # ours, pretrained
