@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -24,7 +25,7 @@ from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import OURS, evaluations
 from carlib.report import build as report
-from carlib.report import figures
+from carlib.report import figures, galleries
 from carlib.report.missing import command
 from carlib.report.rows import final_rows
 
@@ -35,9 +36,11 @@ README = "# x\n<!-- results:begin -->\n<!-- results:end -->\nafter\n"
 @pytest.fixture(autouse=True)
 def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two drawn cars instead of 24; that the committed picture is right, the last test sees."""
-    monkeypatch.setattr(figures, "SHOWN", figures.SHOWN[:2])
+    monkeypatch.setattr(galleries, "SHOWN", galleries.SHOWN[:2])
     monkeypatch.setitem(
-        figures.FIGURES, "showroom.png", lambda _: figures.showroom_picture(_, columns=2, width=32)
+        figures.FIGURES,
+        "showroom.png",
+        lambda _: galleries.showroom_picture(_, columns=2, width=32),
     )
 
 
@@ -212,7 +215,7 @@ def test_maps_held_against_the_truth_have_their_section(repository: Path) -> Non
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
     for said in ("fine-tuned, contrastivity lies above", "for Grad-CAM and Occlusion", "+0.641",
-                 "over 32 pairs", "3.7 times its area"):  # fmt: skip
+                 "over 32 pairs", "3.7 times the sticker’s area"):  # fmt: skip
         assert said in text, said
     assert (repository / "figures" / "truth.svg").exists()
 

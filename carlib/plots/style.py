@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Callable
 
+import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
@@ -55,6 +56,29 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         figure.alt = in_words(figure, what)
         figure._repr_mimebundle_ = functools.partial(_with_words, figure)
         return figure
+
+    return drawn
+
+
+def printed(draw: Callable[..., Figure | None]) -> Callable[..., bytes | None]:
+    """Make a drawing of records an SVG for print: small type, outlines for letters, no date."""
+
+    @functools.wraps(draw)
+    def drawn(*args) -> bytes | None:
+        small = {
+            "font.size": 7,
+            "axes.titlesize": 7.5,
+            "legend.fontsize": 6.5,
+            "axes.linewidth": 0.6,
+        }
+        with matplotlib.rc_context(STYLE | small | {"svg.fonttype": "path"}):
+            figure = draw(*args)
+            if figure is None:
+                return None
+            file = io.BytesIO()
+            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+        return file.getvalue()
 
     return drawn
 
