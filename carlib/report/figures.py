@@ -131,6 +131,7 @@ def dots(
             ax.plot(line[score], height, mark, ms=4, color=color, mfc=fill, label=legend)
     ax.set_yticks(range(len(rows)), [line[name] for line in reversed(rows)])
     ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    ax.xaxis.set_major_locator(MaxNLocator(2))  # names may leave little room
     ax.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(scores))
     return figure
