@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carlib.cli.base import AsJson, DataOption, app, opened, say, show_table, tell_notes
+from carlib.cli.records import print_comparison, print_maps, print_score, print_views, tell
 from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from carlib.data.catalog import Catalog
     from carlib.experiment.checkpoint import Checkpoint
@@ -74,7 +75,7 @@ def train_command(
         if classes or recipe.embedding:
             _compare(checkpoint, catalog, run, as_json)
         else:
-            _tell(evaluate(checkpoint, catalog, "val", run), _print_score, as_json)
+            tell(evaluate(checkpoint, catalog, "val", run), print_score, as_json)
 
 
 @app.command("evaluate")
@@ -115,12 +116,12 @@ def evaluate_command(
     if maps:
         asked = {"methods": method, "measures": measure, "layer": layer}
         record = _map_record(checkpoint, catalog, split, maps, asked)
-        show = _print_maps
+        show = print_maps
     elif views:
-        record, show = evaluate_views(checkpoint, catalog, split), _print_views
+        record, show = evaluate_views(checkpoint, catalog, split), print_views
     else:
-        record, show = evaluate(checkpoint, catalog, split, run), _print_score
-    _tell(record, show, as_json)
+        record, show = evaluate(checkpoint, catalog, split, run), print_score
+    tell(record, show, as_json)
 
 
 def _map_record(
@@ -333,54 +334,6 @@ def _to_stderr(words: str) -> None:
     say(words, err=True)
 
 
-def _tell(record: Record, show: Callable[[Record, Path], None], as_json: bool) -> None:
-    """Write a record and show it; as JSON, one line each, with the record's path."""
-    path = record.write()
-    if as_json:
-        typer.echo(json.dumps({"record": str(path), "metrics": record.metrics}))
-    else:
-        show(record, path)
-
-
-def _print_score(record: Record, path: Path) -> None:
-    metrics = record.metrics
-    low, high = metrics["accuracy_interval"]
-    say(
-        f"{record.name}: accuracy {metrics['accuracy']:.3f} ({low:.3f} to {high:.3f}), "
-        f"top-5 {metrics['top5']:.3f}, macro F1 {metrics['macro_f1']:.3f}, "
-        f"{record.data['photos']} photos; record {path}"
-    )
-
-
-def _print_views(record: Record, path: Path) -> None:
-    gain, (low, high) = record.metrics["gain"], record.metrics["gain_interval"]
-    say(
-        f"{record.name}: accuracy {record.metrics['accuracy']:.3f}, gain {gain:+.4f} "
-        f"({low:+.4f} to {high:+.4f}); record {path}"
-    )
-
-
-def _print_maps(record: Record, path: Path) -> None:
-    for rows in (record.extra["rows"], record.extra.get("truth")):
-        if rows:
-            show_table(rows, *(name for name in rows[0] if not name.endswith("_interval")))
-    ahead = [
-        {"measure": row["measure"], "map": row["map"], "better than": row["than"],
-         "by": row["difference"], "95 %": row["difference_interval"]}
-        for row in record.extra["ahead"]
-    ]  # fmt: skip
-    show_table(ahead)
-    say(f"record {path}")
-
-
-def _print_comparison(record: Record, path: Path) -> None:
-    shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
-             for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
-                          "medium_auc", "hard_auc", "hard_eer")
-             if name in record.metrics)  # fmt: skip
-    say(f"{record.name}: {', '.join(shown)}, {record.data['photos']} photos; record {path}")
-
-
 def _compare(
     checkpoint: Checkpoint,
     catalog: Catalog,
@@ -403,7 +356,7 @@ def _compare(
         networks.append(checkpoint.below_head())
     for network, way in itertools.product(networks, points or WAYS):
         for record in score_retrieval(network, catalog, run, way, keep):
-            _tell(record, _print_comparison, as_json)
+            tell(record, print_comparison, as_json)
         if has_protocol(network, catalog):
             record = score_verification(network, catalog, run, points=way, keep=keep)
-            _tell(record, _print_comparison, as_json)
+            tell(record, print_comparison, as_json)
