@@ -32,7 +32,8 @@ from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
 from carlib.explain import measures, truth
-from carlib.explain.counterfactual import BLIND, CHEAP, TUNING, cheap_measures, truth_of
+from carlib.explain.counterfactual import CHEAP, TUNING, cheap_measures, truth_of
+from carlib.explain.faithfulness import BLIND
 from carlib.explain.questions import Questions
 from carlib.training.loop import load_or_train
 

@@ -82,7 +82,9 @@ def mistakes(checkpoint: Checkpoint, learned: Catalog) -> dict:
             photo = table.iloc[place]
             shown.append({"a": photo["path"], "b": like(photo, answers[place], learned),
                           "confidence": float(sure[place])})  # fmt: skip
-    wrong, models = answers != labels, np.array([name[:-5] for name in learned.class_names])
+    wrong = answers != labels
+    cars = learned.table.drop_duplicates("label").set_index("label")
+    models = (cars["make"] + " " + cars["model"]).sort_index().to_numpy()
     same_model = models[answers[wrong]] == models[labels[wrong]]  # and so the year is wrong
     return {"accuracy": float(1 - wrong.mean()), "photos": len(labels), "shown": shown,
             "only_the_year": float(same_model.mean()) if wrong.any() else 0.0}  # fmt: skip
@@ -113,10 +115,9 @@ def searches(checkpoint: Checkpoint, catalog: Catalog) -> dict:
 def pairs(checkpoint: Checkpoint, catalog: Catalog) -> dict:
     """Hard pairs that mislead most, and how many hard answers are right."""
     protocol = VerificationProtocol.of(checkpoint, catalog, progress=False)
-    fitted = similarities(protocol.points, protocol.fitting)[0], protocol.fitting["same"].to_numpy()
-    asked = protocol.scored["hard"]
+    fitting, asked = protocol.fitting, protocol.scored["hard"]
     similarity, _ = similarities(protocol.points, asked)
-    decision = Decision.fit(*fitted)
+    decision = Decision.fit(similarities(protocol.points, fitting)[0], fitting["same"].to_numpy())
     right = (similarity >= decision.threshold) == asked["same"].to_numpy()
     worst = hardest(similarity, asked, len(asked))
     shown = [one for table in worst.values() for one in apart(table)]

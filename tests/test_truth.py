@@ -16,8 +16,8 @@ from carlib.errors import RunError
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.record import load_records
 from carlib.explain import truth
-from carlib.explain.counterfactual import BLIND, USUAL, explain_truth, map_makers, truth_of
-from carlib.explain.faithfulness import RANDOM
+from carlib.explain.counterfactual import USUAL, explain_truth, map_makers, truth_of
+from carlib.explain.faithfulness import BLIND, RANDOM
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 from carlib.explain.questions import CLASS_NAMES, Questions
 from carlib.training.loop import load_or_train

@@ -70,8 +70,7 @@ def train_command(
     learned = _first_classes(catalog, classes)
     options = {"profile": profile, "keep_epochs": keep_epochs, "progress": not as_json}
     for seed in range(recipe.seed, recipe.seed + seeds):
-        one = recipe.but(seed=seed)
-        checkpoint, run = load_or_train(one, learned, say=_to_stderr, **options)
+        checkpoint, run = load_or_train(recipe.but(seed=seed), learned, say=_to_stderr, **options)
         if classes or recipe.embedding:
             _compare(checkpoint, catalog, run, as_json)
         else:

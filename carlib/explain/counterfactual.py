@@ -39,7 +39,6 @@ from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 from carlib.explain.questions import Questions
 
 USUAL = tuple(name for name in METHODS if name != "Score-CAM")  # which needs a pass per channel
-BLIND = (RANDOM, *BASELINES)
 SHORTCUT = "sticker"  # a part that belongs to no car
 CHEAP = HIGHER | {"times_car_area": 1, "points_in_car": 1}
 """Measures that need no truth: 1 where higher is better, else -1."""

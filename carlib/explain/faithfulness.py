@@ -36,6 +36,7 @@ from carlib.explain.scored_images import ScoredImages
 EXAMPLES, DETAIL = 4, 12  # maps of drawn cars that a record keeps, and their side
 FORGETFUL = 8  # networks of random weights that share the photos
 RANDOM = "random network"  # the row of a network that knows nothing
+BLIND = (RANDOM, *BASELINES)  # maps that know nothing
 
 
 # --- would another network have the same map? ---------------------------------------------------
@@ -117,14 +118,13 @@ def score_maps(
     share of the map inside over the share of the area. Beside them: by how much each method is
     ahead of the best map that knows nothing, what random layers do to the map, and what hiding each
     of the masks `hidden` costs. Masks (photos, side, side) bool go by name; `known_masks` makes
-    both of what the catalog knows. Raises `RunError` for methods,
-    measures and layers that are not known, and for photos that were picked by hand.
+    both. Raises `RunError` for unknown methods, measures and layers, and for photos that were
+    picked by hand.
     """
     _check(methods, measures, seen)  # before hours of work, not after
     scorer, first = Scorer.of(checkpoint), methods[0]
     maps, seconds = _maps_of_methods(scorer, seen, methods, layer)
-    maps[RANDOM] = forgetful_maps(checkpoint, seen, first, layer)
-    maps |= {name: baseline_maps(seen.photos, name, seen.sample.seed) for name in BASELINES}
+    maps |= _blind_maps(checkpoint, seen, first, layer)
     values = measured(scorer, seen.photos, maps, seen.answers, measures)
     rows = faithfulness(values, maps, inside)
     shown = {name: maps[name] for name in (first, RANDOM)}
@@ -142,7 +142,7 @@ def score_maps(
             "explained": first,  # by which method the metrics are
             "layer": target_layer(scorer.network, scorer.size, scorer.channels, layer).name,
             "rows": rows,
-            "ahead": ahead_of((RANDOM, *BASELINES), values),
+            "ahead": ahead_of(BLIND, values),
             "sanity": sanity(checkpoint, seen.photos, maps[first], seen.answers, first, layer),
             "needs": needs(scorer, seen.photos, seen.labels, hidden) if hidden else [],
             "area": {name: float(mask.mean()) for name, mask in (inside or {}).items()},
@@ -171,6 +171,14 @@ def _maps_of_methods(
         maps[method] = heat_maps(scorer, seen.photos, seen.answers, method, layer)
         seconds[method] = time.perf_counter() - started
     return maps, seconds
+
+
+def _blind_maps(
+    checkpoint: Checkpoint, seen: ScoredImages, method: str, layer: str
+) -> dict[str, np.ndarray]:
+    """Maps that know nothing of the network or of the answer, by the names of BLIND."""
+    maps = {name: baseline_maps(seen.photos, name, seen.sample.seed) for name in BASELINES}
+    return {RANDOM: forgetful_maps(checkpoint, seen, method, layer)} | maps
 
 
 def examples(seen: ScoredImages, maps: Mapping[str, np.ndarray]) -> list[dict[str, object]]:

@@ -36,13 +36,14 @@ def differences(records: Sequence[Record]) -> dict[str, object]:
         "unseen": against_baselines(unseen, "recall_at_1"),
         "naming": naming(unseen, "recall_at_1"),
         "kept": difference(
-            unseen.get("lite2_cpu_long_whitened", []), unseen.get("lite0_cpu_long_whitened", []),
+            unseen.get("lite2_cpu_long_whitened", []),
+            unseen.get("lite0_cpu_long_whitened", []),
             "recall_at_1",
         ),
         "layers": layers(unseen, "recall_at_1"),
         "pairs": against_baselines(pairs, "hard_auc"),
         "siamese": siamese(pairs, "hard_auc"),
-    }  # fmt: skip
+    }
 
 
 def strongest(rows: Sequence[Seeds], score: str) -> Seeds:

@@ -20,16 +20,18 @@ from carlib.experiment.tables import (
     SCRATCH,
     STANFORD,
     TRANSFER,
+    USUAL_BODY,
     best,
     label_of,
     row_title,
     shown_name,
     title_of,
 )
+from carlib.explain.faithfulness import BLIND
 from carlib.models.networks import count_parameters
 from carlib.report.cost import TARGETS, time_rows
 from carlib.report.differences import differences
-from carlib.report.figures import FIGURES, KNOWS_NOTHING
+from carlib.report.figures import FIGURES
 from carlib.report.missing import command, missing
 from carlib.report.mistakes import mistake_rows
 from carlib.report.rows import final_rows, retrieval_rows, rows_of, tried_rows, verification_rows
@@ -62,7 +64,8 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         **{key: [label for label, line in rows.items() if line["name"] in names]
            for key, names in (("scratch", SCRATCH), ("transfer", TRANSFER), ("earlier", EARLIER))},
         "final": final_rows(records),
-        "knows_nothing": KNOWS_NOTHING,
+        "knows_nothing": BLIND,
+        "usual_body": USUAL_BODY,
         "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
         "verification": verification_rows(records),
         "differences": differences(records),

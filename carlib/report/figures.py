@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from carlib.experiment.record import Record, judged_by, the_one
 from carlib.experiment.tables import STANFORD, TRANSFER, best, title_of
-from carlib.explain.faithfulness import RANDOM
-from carlib.explain.measures import BASELINES
+from carlib.explain.faithfulness import BLIND
 from carlib.plots.style import BLACK, BLUE, COLORS, GREEN, LINES, ORANGE, printed
 from carlib.report.cost import progress
 from carlib.report.galleries import (
@@ -29,7 +28,6 @@ from carlib.report.rows import groups, retrieval_rows, rows_of, verification_row
 
 COLUMN = 3.35  # inches
 LETTERS = 40  # of a legend in one line
-KNOWS_NOTHING = (RANDOM, *BASELINES)  # maps below the line
 # Networks of the counterfactual benchmark that its figure shows, and what its legend calls them.
 TRUTH_SHOWN = {"scratch, seed 0": "from scratch", "fine-tuned": "fine-tuned",
                "untrained": "untrained"}  # fmt: skip
@@ -211,8 +209,8 @@ def by_map(networks: Mapping[str, Sequence[Mapping]], panels: Mapping[str, str])
     if not networks:
         return None
     kinds = [row["map"] for row in next(iter(networks.values()))]
-    kinds.sort(key=KNOWS_NOTHING.__contains__)
-    blind = sum(kind in KNOWS_NOTHING for kind in kinds)
+    kinds.sort(key=BLIND.__contains__)  # below the line
+    blind = sum(kind in BLIND for kind in kinds)
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN, 0.75 + 0.2 * len(kinds)), sharey=True)
     for ax, (measure, title) in zip(axes, panels.items(), strict=True):
         for number, ((name, rows), color, mark) in enumerate(

@@ -97,7 +97,9 @@ def mistakes_figure(records: Sequence[Record]) -> Figure | None:
     if (record := examples(records)) is None or not record.extra["mistakes"]:
         return None
     pairs = pd.DataFrame(record.extra["mistakes"]).assign(same=False)
-    return _across(pictures.pair_rows(_drawn(pairs), pairs, 3, "confidence"), 2.7)
+    return _across(
+        pictures.pair_rows(_drawn([*pairs["a"], *pairs["b"]]), pairs, told="confidence"), 2.7
+    )
 
 
 @printed
@@ -105,12 +107,12 @@ def neighbors_figure(records: Sequence[Record]) -> Figure | None:
     """Drawn cars of classes never seen, each before its nearest neighbors."""
     if (record := examples(records)) is None:
         return None
-    queries = [_drawn(pd.DataFrame({"path": [q["path"], *q["nearest"]]})).table
-               for q in record.extra["queries"]]  # fmt: skip
-    nearest = [table.iloc[1:].assign(similarity=query["similarity"])
-               for table, query in zip(queries, record.extra["queries"], strict=True)]  # fmt: skip
-    asked = pd.concat([table.iloc[:1] for table in queries])
-    return _across(pictures.neighbors(_drawn(asked), asked, nearest), 3.9)
+    queries = record.extra["queries"]
+    catalog = _drawn([path for query in queries for path in (query["path"], *query["nearest"])])
+    rows = catalog.table.set_index("path", drop=False)
+    nearest = [rows.loc[q["nearest"]].assign(similarity=q["similarity"]) for q in queries]
+    asked = rows.loc[[query["path"] for query in queries]]
+    return _across(pictures.neighbors(catalog, asked, nearest), 3.9)
 
 
 @printed
@@ -119,7 +121,7 @@ def drawn_pairs_figure(records: Sequence[Record]) -> Figure | None:
     if (record := examples(records)) is None or not record.extra["pairs"]:
         return None
     pairs = pd.DataFrame(record.extra["pairs"])
-    return _across(pictures.pair_rows(_drawn(pairs), pairs), 2.7)
+    return _across(pictures.pair_rows(_drawn([*pairs["a"], *pairs["b"]]), pairs), 2.7)
 
 
 def examples(records: Sequence[Record]) -> Record | None:
@@ -127,10 +129,9 @@ def examples(records: Sequence[Record]) -> Record | None:
     return the_one(records, "benchmark", "examples")
 
 
-def _drawn(table: pd.DataFrame) -> Catalog:
-    """The photos that a table names in columns "path", or "a" and "b", drawn again."""
-    named = [table[column] for column in ("path", "a", "b") if column in table]
-    return redrawn_catalog(list(dict.fromkeys(pd.concat(named))))
+def _drawn(paths: Sequence[str]) -> Catalog:
+    """The photos of these names drawn again, each once."""
+    return redrawn_catalog(list(dict.fromkeys(paths)))
 
 
 def _across(figure: Figure, height: float) -> Figure:

@@ -40,9 +40,10 @@ LEADS: dict[str, dict[str, object]] = {  # of recipe lite0_cpu
     "first two stages kept": {"plan": "blocks.2"},
     "EfficientNet-Lite2": {"model": "efficientnet_lite2"},
     "EfficientNet-Lite2, first two stages kept": {
-        "model": "efficientnet_lite2", "plan": "blocks.2",
+        "model": "efficientnet_lite2",
+        "plan": "blocks.2",
     },
-}  # fmt: skip
+}
 
 
 def leads_study(
