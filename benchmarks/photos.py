@@ -29,14 +29,13 @@ from carlib.data.images import decode_photo
 from carlib.data.opening import open_catalog
 from carlib.data.store import PhotoStore
 from carlib.data.table import boxes_of
-from carlib.data.transforms import cpu_pipeline, gpu_pipeline, preset
+from carlib.data.transforms import as_floats, cpu_pipeline, gpu_pipeline, preset
 from carlib.experiment.host import command_line
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
 from carlib.experiment.registry import get_recipe
 from carlib.runtime import the_device
 from carlib.timing import medians, ratios, taking_turns
-from carlib.training.loaders import as_floats
 
 AIMS = {"store / decode": 10.0, "albumentations / torchvision": 1.5}
 COMPARED = (("store", "decode"), ("albumentations", "torchvision"), ("kornia", "albumentations"))

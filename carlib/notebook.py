@@ -20,14 +20,14 @@ from carlib.data.opening import open_catalog
 from carlib.errors import CarlibError, DataError
 from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.cost import DEVICES, seconds_on, training_flops, within
+from carlib.experiment.cost import DEVICES, STANFORD_CARS, seconds_on, training_flops, within
 from carlib.experiment.host import hardware, versions
 from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, load_records
 from carlib.experiment.registry import get_recipe, quick
 from carlib.experiment.tables import keeping_outputs
-from carlib.models.freezing import rescaled
+from carlib.models.freezing import phase_count, rescaled
 from carlib.models.networks import count_flops
 from carlib.paths import cache_root, runs_root
 from carlib.report.tables import answer
@@ -38,7 +38,6 @@ from carlib.training.loop import load_or_train
 PROFILES = ("tiny", "quick", "hour", "whole")
 SMALLEST = {"epochs": 2, "size": 32, "store_size": 32, "eval_size": 0, "start_size": 0}  # "tiny"
 MINUTES = 8.0  # of a T4, by estimate, that a training of profile "hour" may take
-STANFORD = (7330, 196)  # photos and classes to learn, by which notebooks' costs are estimated
 DRIVE = Path("/content/drive")  # where Colab shows a Google Drive
 
 
@@ -87,8 +86,8 @@ class Setup:
 
         By operations alone, see `carlib.experiment.cost`, so it is an estimate and shown as one.
         """
-        recipes = (within(recipe, 60 * MINUTES, *STANFORD) for recipe in self.asked.values())
-        flops = sum(training_flops(recipe, *STANFORD) for recipe in recipes)
+        recipes = (within(recipe, 60 * MINUTES, *STANFORD_CARS) for recipe in self.asked.values())
+        flops = sum(training_flops(recipe, *STANFORD_CARS) for recipe in recipes)
         return seconds_on(DEVICES[device], flops)
 
     def keep(self, record: Record) -> Record:
@@ -162,6 +161,7 @@ def _whole(recipe: Recipe, changes: Mapping[str, object]) -> Recipe:
 def tiny(recipe: Recipe) -> Recipe:
     """A recipe that shows that code runs, and nothing else."""
     cut = {key: min(value, getattr(recipe, key) or value) for key, value in SMALLEST.items()}
+    cut["epochs"] = max(cut["epochs"], phase_count(recipe.plan))
     return recipe.variant(**cut, plan=rescaled(recipe.plan, cut["epochs"]))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
@@ -95,9 +96,8 @@ def wrong_numbers(record: Record) -> Iterator[str]:
                 yield f"{record.name}: {', '.join(names)} are {values}"
     for row in record.history or []:
         for name, value in row.items():
-            if name.removeprefix("val_").startswith(("accuracy", "top", "macro")) and not (
-                0 <= value <= 1
-            ):
+            score = re.sub("^(val|dev|train)_", "", name)
+            if score.startswith(("accuracy", "top", "macro")) and not 0 <= value <= 1:
                 yield f"{record.name}: {name} is {value} in epoch {row.get('epoch')}"
 
 

@@ -33,7 +33,6 @@ from carlib.retrieval.gallery import Gallery
 from carlib.retrieval.knn import choose_k, knn_record, knn_table, neighbors, other_neighbors, votes
 from carlib.retrieval.ranking import (
     class_map,
-    hardest_queries,
     label_suspects,
     mean_scores,
     query_scores,
@@ -353,14 +352,6 @@ def test_a_wrong_label_is_suspected_and_no_other() -> None:
     assert found["says"].tolist() == [f"car {clean.labels[wrong]}"]
     assert found["nearest"].iloc[0] in set(clean.paths)
     assert label_suspects(clean).empty
-
-
-def test_the_hardest_queries_come_first() -> None:
-    asked = photos((12, 9, 5, 4))
-    scores = query_scores(asked)
-    found = hardest_queries(scores, asked, top=5)
-    assert found["map_at_r"].is_monotonic_increasing and len(found) == 5
-    assert found["map_at_r"].iloc[0] == scores["map_at_r"].min()
 
 
 def test_the_map_has_every_class_once() -> None:

@@ -16,8 +16,9 @@ from carlib.errors import RunError
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.record import load_records
 from carlib.explain import truth
-from carlib.explain.counterfactual import USUAL, explain_truth, map_makers, truth_of
+from carlib.explain.counterfactual import SLOW, explain_truth, map_makers, truth_of
 from carlib.explain.faithfulness import BLIND, RANDOM
+from carlib.explain.maps import METHODS
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 from carlib.explain.questions import CLASS_NAMES, Questions
 from carlib.training.loop import load_or_train
@@ -191,7 +192,11 @@ def test_the_table_tells_true_maps_from_blind_ones() -> None:
     asked, tuning = questions(), questions(4)
     found = explain_truth(network, network.colors, asked, tuning)
     table = found.table().set_index("map")
-    assert list(table.index) == [*USUAL, *PIXEL_METHODS, *BLIND]
+    assert list(table.index) == [
+        *(name for name in METHODS if name != SLOW),
+        *PIXEL_METHODS,
+        *BLIND,
+    ]
     assert (table[["accuracy", "flips", "moved", "steady"]] == 1).all(axis=None)
     for name in ("Grad-CAM", *PIXEL_METHODS):
         row = table.loc[name]

@@ -125,7 +125,8 @@ def uploads() -> Iterator[Path]:
     for lock in root.glob("*.lock"):
         with suppress(Timeout), FileLock(lock, timeout=0):
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps a file that is held open
+                lock.unlink(missing_ok=True)
     folder = root / uuid.uuid4().hex
     lock, before = folder.with_suffix(".lock"), os.environ.get(TOLD)
     try:

@@ -115,7 +115,7 @@ class Catalog:
         table = table[list(COLUMNS)].astype(DTYPES)
         check_rows(table, class_names, name)
         known = parts_of_names(class_names)
-        labels = table["label"].to_numpy(np.int64, na_value=-1)
+        labels = labels_of(table)
         told = known.take(np.where(labels < 0, len(class_names), labels)).reset_index(drop=True)
         for column in known.columns:
             table[column] = table[column].fillna(told[column])
@@ -174,11 +174,7 @@ class Catalog:
 
         The order of the rows does not matter. Photos that were replaced are seen at once.
         """
-        return self.fingerprint_of(self.digests)
-
-    def fingerprint_of(self, digests: np.ndarray) -> str:
-        """The fingerprint with these `digests` (n,): what a store was made of, say."""
-        return digest_of_lines([self._rows_digest, *digests[self._by_path]])
+        return digest_of_lines([self._rows_digest, *self.digests[self._by_path]])
 
     @functools.cached_property
     def _by_path(self) -> np.ndarray:
@@ -324,11 +320,11 @@ class Catalog:
         return self._with_table(table)
 
     def unseen_classes(self, known: int) -> Catalog:
-        """All photos but those of test, of the classes after the first `known`, as split "unseen".
+        """Labelled photos, test's apart, of the classes after the first `known`, as split "unseen".
 
         Labels count from 0 again: what a network that learned the first classes is asked about.
         """
-        allowed = self.select((self.table["split"] != "test").to_numpy(bool))
+        allowed = self.select((self.table["split"] != "test").to_numpy(bool) & (self.labels >= 0))
         others = allowed.unseen_class_split(known).select("unseen")
         return others.select_classes(range(known, self.num_classes))
 

@@ -79,7 +79,7 @@ def _read(source: PhotoSource, paths: list[str]) -> list[str]:
     def one(path: str) -> str:
         try:
             return digest_of(source.read(path))
-        except (PhotoError, OSError):
+        except PhotoError:
             return UNREADABLE
 
     with ThreadPoolExecutor(cores()) as pool:  # hashing lets go of the interpreter

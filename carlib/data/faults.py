@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from carlib.data.catalog import Catalog
 from carlib.data.images import decode_photo
@@ -22,7 +22,6 @@ from carlib.errors import DataError
 from carlib.files import made, write_atomically
 from carlib.paths import cache_root
 
-ORIENTATION = 0x0112  # the tag that says how a photo is to be turned
 EACH = 3  # photos with each fault
 
 
@@ -36,7 +35,7 @@ def saved(photo: Image.Image, quality: int = 95, **options: object) -> bytes:
 def lying(photo: Image.Image) -> bytes:
     """A photo whose pixels lie on their side, and a tag that says so: as phones save them."""
     tags = Image.Exif()
-    tags[ORIENTATION] = 6  # to be turned right by a quarter
+    tags[ExifTags.Base.Orientation] = 6  # to be turned right by a quarter
     return saved(photo.transpose(Image.Transpose.ROTATE_90), exif=tags)
 
 

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from carlib.errors import PhotoError
 
 LARGEST = 100_000_000  # pixels that are unpacked; a small file can claim any number
 LARGEST_JPEG = 250_000_000  # pixels of a JPEG, whose decoder can halve its sides on the way
 LONGEST = 65_535  # pixels of a side
-ORIENTATION = 0x0112  # of EXIF: how the camera was held
 _HEADERS = threading.Lock()  # warnings, and Pillow's limit, are of the whole process
 
 
@@ -56,7 +55,7 @@ def is_turned(data: bytes) -> bool:
     """Whether a photo says that the camera was not held level."""
     try:
         with _opened(data) as image:
-            return image.getexif().get(ORIENTATION, 1) != 1
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception:  # as above; `decode_photo` says what is wrong
         return False
 

@@ -5,10 +5,12 @@ A source is small and picklable, so that the workers of a DataLoader can each ha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -135,15 +137,15 @@ class ParquetSource:
 
         The names stored beside the bytes where every row has its own, else row numbers.
         """
-        stored = self._open(file).read(columns=["image.path"]).column("image").combine_chunks()
-        names = stored.field("path").to_pylist()
+        with self._damage_told(file):
+            stored = self._open(file).read(columns=["image.path"]).column("image").combine_chunks()
+            names = stored.field("path").to_pylist()
         if None in names or len(set(names)) < len(names):
             return [f"{row:06d}" for row in range(len(names))]
         return names
 
     def _open(self, file: str) -> pq.ParquetFile:
         """The file as it is now: one that was replaced since is opened again."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         now, (then, opened) = file_stamp(self.root / file), self._files.get(file, (None, None))
@@ -152,15 +154,23 @@ class ParquetSource:
         self._rows.pop(file, None)
         for key in [key for key in self._groups if key[0] == file]:
             del self._groups[key]
-        try:
+        with self._damage_told(file):
             check_regular(self.root / file)
             opened = pq.ParquetFile(self.root / file)
-        except (OSError, pa.ArrowInvalid) as error:
+        self._files[file] = now, opened
+        return opened
+
+    @contextlib.contextmanager
+    def _damage_told(self, file: str) -> Iterator[None]:
+        """A file can be whole at its ends and damaged in between, so every read may fail."""
+        import pyarrow as pa
+
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
             raise PhotoError(
                 f"{self.root / file}: cannot be read as parquet ({error}). Download it again."
             ) from error
-        self._files[file] = now, opened
-        return opened
 
     def _value(self, path: str) -> bytes | None:
         """Bytes of one photo, None where the file has no such row or the row no bytes."""
@@ -184,8 +194,9 @@ class ParquetSource:
     def _row_group(self, file: str, group: int) -> pa.Array:
         key = (file, group)
         if key not in self._groups:
-            table = self._open(file).read_row_group(group, columns=["image.bytes"])
-            self._groups[key] = table.column("image").combine_chunks().field("bytes")
+            with self._damage_told(file):
+                table = self._open(file).read_row_group(group, columns=["image.bytes"])
+                self._groups[key] = table.column("image").combine_chunks().field("bytes")
             if len(self._groups) > self.groups_kept:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)

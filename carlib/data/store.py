@@ -6,7 +6,6 @@ file holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import zlib
@@ -23,7 +22,7 @@ from carlib.data.catalog import Catalog
 from carlib.data.digests import UNREADABLE, digest_of
 from carlib.data.framing import Framing
 from carlib.data.images import decode_photo
-from carlib.data.table import boxes_of
+from carlib.data.table import boxes_of, digest_of_lines
 from carlib.errors import DataError, PhotoError
 from carlib.files import made, read_json, write_atomically, writing
 from carlib.paths import cache_root, file_name
@@ -39,7 +38,7 @@ class PhotoStore:
     `pixels[i]` belongs to row `rows[i]` of the catalog, and `digests[i]` to the bytes it was
     decoded from; rows whose photo cannot be read are left out and named in `left_out` (path →
     reason), never replaced by something else. `key` says what is in the store: other photos or
-    another framing have another.
+    another framing have another, and so have the same photos in another order.
     """
 
     catalog: Catalog
@@ -60,7 +59,7 @@ class PhotoStore:
         """
         folder = made(cache_root() / "photos")
         digests = catalog.digests
-        key = _key(catalog.fingerprint_of(digests), framing)
+        key = _key(catalog, digests, framing)
         stem = folder / file_name(catalog.name, f"{framing.size}px", key)
         with writing(folder), FileLock(f"{stem}.lock"):
             meta = _read_meta(stem)
@@ -93,13 +92,21 @@ class PhotoStore:
 
     def statistics(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the red, green and blue of some photos, within 0…1."""
-        sample = positions[:: max(1, len(positions) // 1000)]
-        pixels = self.pixels[sample].reshape(-1, 3) / 255.0
-        return pixels.mean(0), pixels.std(0)
+        pixels = self.pixels[positions[:: max(1, len(positions) // 1000)]].reshape(-1, 3)
+        counts = [np.bincount(channel, minlength=256) for channel in pixels.T]
+        shares, levels = np.stack(counts) / max(1, len(pixels)), np.arange(256) / 255
+        mean = shares @ levels
+        return mean, np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
 
 
-def _key(fingerprint: str, framing: Framing) -> str:
-    return hashlib.sha256(f"v3|{fingerprint}|{framing}".encode()).hexdigest()[:16]
+def _key(catalog: Catalog, digests: np.ndarray, framing: Framing) -> str:
+    """16 hex digits over the photos in the order of their rows, their boxes, and the framing.
+
+    Labels and splits are not in it: catalogs that differ in those share one store.
+    """
+    boxes = boxes_of(catalog.table).tolist()
+    rows = zip(catalog.table["path"], digests, boxes, strict=True)
+    return digest_of_lines([f"v4|{framing}", *(f"{p}|{d}|{box}" for p, d, box in rows)])
 
 
 def _read_meta(stem: Path) -> dict | None:
@@ -171,8 +178,6 @@ def _framed(
             return framing.apply(photo, tuple(boxes[row])), digest
         except PhotoError as error:
             return error, digest
-        except OSError as error:
-            return PhotoError(f"{paths[row]}: cannot be read ({error.strerror or error})"), digest
 
     with ThreadPoolExecutor(cores()) as pool:
         bar = tqdm(total=len(paths), desc="decoding", unit="photo", disable=not progress)

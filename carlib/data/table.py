@@ -29,6 +29,8 @@ COLUMNS = (
     "split",
 )
 TARGETS = ("make", "model", "year", "body")  # what classes can be made of
+SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+"""What folders and files call splits, in lower case."""
 BOX = ("x1", "y1", "x2", "y2")
 _INTEGERS = ("label", "year", *BOX)
 DTYPES = {column: "Int64" if column in _INTEGERS else "string" for column in COLUMNS}
@@ -41,7 +43,7 @@ def labels_of(table: pd.DataFrame) -> np.ndarray:
 
 def boxes_of(table: pd.DataFrame) -> np.ndarray:
     """Boxes float64 (rows, 4) of a catalog's rows as x1, y1, x2, y2, NaN where unknown."""
-    return table[["x1", "y1", "x2", "y2"]].astype("Float64").to_numpy(float, na_value=np.nan)
+    return table[list(BOX)].astype("Float64").to_numpy(float, na_value=np.nan)
 
 
 def photo_stem(path: str) -> str:

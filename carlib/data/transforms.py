@@ -324,6 +324,11 @@ class Mixing:
             np.random.set_state(state)  # noqa: NPY002
 
 
+def as_floats(photos: torch.Tensor) -> torch.Tensor:
+    """Photos (batch, h, w, 3) uint8 → (batch, 3, h, w) in 0…1."""
+    return photos.permute(0, 3, 1, 2).float().div_(255)
+
+
 class Normalize(torch.nn.Module):
     """From photos in 0…1 to what the network expects: grey if wanted, mean 0, deviation 1.
 

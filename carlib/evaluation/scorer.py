@@ -19,7 +19,7 @@ from torchvision.transforms.functional import center_crop
 
 from carlib.data.images import resize
 from carlib.data.store import PhotoStore
-from carlib.data.transforms import Normalize
+from carlib.data.transforms import Normalize, as_floats
 from carlib.distributed import all_gather, shard
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
@@ -127,4 +127,4 @@ def scoring_photos(
         if size != pixels.shape[1]:
             pixels = np.stack([resize(photo, size, size) for photo in pixels])
         photos = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-        yield photos.permute(0, 3, 1, 2).float().div_(255)
+        yield as_floats(photos)

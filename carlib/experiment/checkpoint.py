@@ -19,6 +19,7 @@ from carlib.experiment.recipe import Recipe, recipe_from_json
 from carlib.files import NUMBER, checked, load_tensors, shortened
 from carlib.models.networks import BelowHead
 from carlib.paths import run_called
+from carlib.seeding import drawing_from
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "cars196.safetensors"  # what everyone has
 UNTRAINED = "untrained"
@@ -99,8 +100,7 @@ class Checkpoint:
     def begin(cls, recipe: Recipe, catalog: Catalog) -> Checkpoint:
         """The network of a recipe before any training: as pretrained, or random by the seed."""
         mean, std = statistics_of(recipe)
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
+        with drawing_from(recipe.seed):
             model = make_network(recipe, catalog.num_classes, begin=True).eval()
         digest = hashlib.sha256()
         for value in model.state_dict().values():

@@ -13,10 +13,11 @@ import torch
 
 from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe
-from carlib.models.freezing import parse_plan, phase_at, rescaled
+from carlib.models.freezing import parse_plan, phase_at, phase_count, rescaled
 from carlib.models.networks import count_flops
 
 BACKWARD = 2  # times the operations of the forward pass
+STANFORD_CARS = (7330, 196)  # photos and classes to learn, by which costs are estimated
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ def photo_flops(model: str, head: str, size: int, grayscale: bool, num_classes: 
 
 
 def within(recipe: Recipe, seconds: float, photos: int, num_classes: int) -> Recipe:
-    """The recipe, or a variant of as many epochs as a T4 has time for, by estimate; one at least.
+    """The recipe, or a variant of as many epochs as a T4 has time for, by estimate; one at least
+    for each phase.
 
     The schedule is stretched over the epochs that are left, phases keep their shares.
     """
     needed = seconds_on(DEVICES["T4"], training_flops(recipe, photos, num_classes))
     if needed <= seconds or recipe.epochs == 1:
         return recipe
-    epochs = max(1, int(recipe.epochs * seconds / needed))
+    epochs = max(phase_count(recipe.plan), int(recipe.epochs * seconds / needed))
     return recipe.variant(epochs=epochs, plan=rescaled(recipe.plan, epochs))

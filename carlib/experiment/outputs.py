@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from carlib.data.catalog import Catalog
-from carlib.data.table import DTYPES, photo_stem
+from carlib.data.table import DTYPES, labels_of, photo_stem
 from carlib.errors import RunError
 from carlib.experiment.record import Record, digits_of
 from carlib.files import read_file
@@ -53,7 +53,7 @@ class Outputs:
     @property
     def labels(self) -> np.ndarray:
         """Labels int64 (photos,), −1 where unknown."""
-        return self.table["label"].to_numpy(np.int64, na_value=-1)
+        return labels_of(self.table)
 
     def to_bytes(self) -> bytes:
         """The file's content: safetensors with the tables in its header."""

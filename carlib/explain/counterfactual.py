@@ -38,7 +38,7 @@ from carlib.explain.measures import (
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
 from carlib.explain.questions import Questions
 
-USUAL = tuple(name for name in METHODS if name != "Score-CAM")  # which needs a pass per channel
+SLOW = "Score-CAM"  # needs a pass per channel, and is made only where it is asked for
 SHORTCUT = "sticker"  # a part that belongs to no car
 CHEAP = HIGHER | {"times_car_area": 1, "points_in_car": 1}
 """Measures that need no truth: 1 where higher is better, else -1."""
@@ -93,7 +93,7 @@ def explain_truth(
     `model` takes photos (n, 3, side, side) in 0…1, normalizes them itself, and gives logits (n,
     classes) in the order of `FACELIFTS`; `layer` is where class activation maps are taken, without
     which there are none. `questions` are what is scored, `tuning` what chooses the thresholds;
-    where not given they are drawn here, at 128 pixels. `methods`: some of `USUAL`, "Score-CAM" and
+    where not given they are drawn here, at 128 pixels. `methods`: some of `METHODS` and
     `PIXEL_METHODS`, else all but Score-CAM. Blind maps always stand beside: of random networks of
     the same kind, noise, the middle, and edges. Raises `RunError` for methods that are not known
     and for a model that does not know the classes.
@@ -250,7 +250,7 @@ def map_makers(
     Those of random networks are Grad-CAM's, or without a layer the gradient's.
     """
     known = (*(METHODS if layer is not None else ()), *PIXEL_METHODS)
-    methods = tuple(methods) or tuple(name for name in known if name != "Score-CAM")
+    methods = tuple(methods) or tuple(name for name in known if name != SLOW)
     if odd := [name for name in methods if name not in known]:
         raise RunError(f"unknown method {odd[0]!r}; known: {', '.join(known)}")
     at = Layer("", layer) if isinstance(layer, nn.Module) else layer

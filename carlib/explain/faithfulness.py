@@ -32,6 +32,7 @@ from carlib.explain.measures import (
     with_interval,
 )
 from carlib.explain.scored_images import ScoredImages
+from carlib.seeding import drawing_from
 
 EXAMPLES, DETAIL = 4, 12  # maps of drawn cars that a record keeps, and their side
 FORGETFUL = 8  # networks of random weights that share the photos
@@ -52,8 +53,7 @@ def randomized(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
     if not layers:
         raise RunError(f"{type(network).__name__}: no layer with weights to make random")
     stride = max(1, len(layers) // 10)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with drawing_from(seed):
         for number, (name, module) in enumerate(reversed(layers), 1):
             module.reset_parameters()
             if number % stride == 0 or number == len(layers):
@@ -134,8 +134,13 @@ def score_maps(
         metrics={"accuracy": float((seen.answers == seen.labels).mean())}
         | {name: value for name, value in rows[0].items() if name != "map"},
         scoring=scoring_of(checkpoint)
-        | {"layer": layer, "methods": list(methods), "measures": list(measures)}
-        | {"photos": seen.sample.photos, "seed": seen.sample.seed},
+        | {
+            "layer": layer,
+            "methods": list(methods),
+            "measures": list(measures),
+            "photos": seen.sample.photos,
+            "seed": seen.sample.seed,
+        },
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
         extra={

@@ -22,6 +22,7 @@ from scipy.stats import rankdata
 from carlib.errors import RunError
 from carlib.evaluation.metrics import bootstrap, interval
 from carlib.evaluation.scorer import Scorer
+from carlib.seeding import drawing_from
 
 ROAD_SHARES = [20, 50, 80]
 STEPS = 20  # in which pixels are taken away or brought back
@@ -101,8 +102,7 @@ def road(scorer: Scorer, photos: torch.Tensor, maps: np.ndarray, classes: Sequen
 
     combined = ROADCombined(percentiles=ROAD_SHARES)
     scores = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # of the noise
+    with drawing_from(0):  # the noise
         for photo, heat, number in zip(photos, maps, classes, strict=True):
             target = [ClassifierOutputSoftmaxTarget(int(number))]
             scores.append(combined(photo[None].to(scorer.device), heat[None], target, scorer))
@@ -217,7 +217,9 @@ def inside_scores(maps: np.ndarray, masks: Mapping[str, np.ndarray]) -> dict[str
 
 
 def rank_correlation(maps: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of two maps of each photo; 0 where one of them is flat."""
+    """Spearman's correlation of two maps of each photo, or of the rows of two tables; 0 where one
+    of them is flat.
+    """
     ranks = [rankdata(part.reshape(len(part), -1), axis=1) for part in (maps, others)]
     centered = [part - part.mean(1, keepdims=True) for part in ranks]
     product = (centered[0] * centered[1]).sum(1)

@@ -19,10 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
 
 from carlib.evaluation.metrics import bootstrap, interval
-from carlib.explain.measures import energy_inside
+from carlib.explain.measures import energy_inside, rank_correlation, with_interval
 
 THRESHOLDS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Shares of a map from which on a part counts as marked; train pairs choose."""
@@ -97,8 +96,7 @@ def single_deletion(shares: np.ndarray, drops: np.ndarray) -> np.ndarray:
     for number, (share, drop) in enumerate(zip(shares, drops, strict=True)):
         seen = ~np.isnan(share)
         if seen.sum() >= 3 and np.ptp(drop[seen]) > 0:
-            flat = np.ptp(share[seen]) == 0
-            values[number] = 0.0 if flat else spearmanr(share[seen], drop[seen]).statistic
+            values[number] = rank_correlation(share[None, seen], drop[None, seen])[0]
     return values
 
 
@@ -157,10 +155,7 @@ def mean_of(name: str, values: np.ndarray) -> dict[str, object]:
     Nothing where none is.
     """
     values = values[~np.isnan(values)]
-    if not len(values):
-        return {}
-    mean, draws = bootstrap(len(values), lambda rows: values[rows].mean())
-    return {name: float(mean), f"{name}_interval": interval(draws)}
+    return with_interval(name, values) if len(values) else {}
 
 
 def ladder(
@@ -192,18 +187,10 @@ def agreement(
     for measure, sign in cheap.items():
         for truth in true:
             each = np.array([
-                _rank_correlation(sign * of[measure].to_numpy(), of[truth].to_numpy())
+                rank_correlation(sign * of[[measure]].to_numpy().T, of[[truth]].to_numpy().T)[0]
                 for _, of in rows.dropna(subset=[measure, truth]).groupby("network")
             ])  # fmt: skip
             row = {"measure": measure, "truth": truth, "networks": len(each)}
             mean, draws = bootstrap(len(each), lambda drawn, each=each: each[drawn].mean(), seed)
             found.append(row | {"correlation": mean, "correlation_interval": interval(draws)})
     return pd.DataFrame(found).sort_values(["truth", "correlation"], ascending=[True, False])
-
-
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's; 0 where one of them is flat."""
-    ranks = [rankdata(values) for values in (one, other)]
-    if min(np.ptp(rank) for rank in ranks) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks)[0, 1])

@@ -50,14 +50,26 @@ def parse_plan(text: str, epochs: int) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
+def phase_count(text: str) -> int:
+    """How many phases a plan has, and so how many epochs it needs."""
+    return max(1, len(text.split()))
+
+
 def rescaled(text: str, epochs: int) -> str:
-    """A plan on another number of epochs: shares kept, at least one epoch for each phase."""
+    """A plan on another number of epochs: shares kept, at least one epoch for each phase.
+
+    Raises `RecipeError` where there are fewer epochs than phases.
+    """
     if ":" not in text:
         return text
     parts = [written.split(":") for written in text.split()]
+    if epochs < len(parts):
+        raise RecipeError(f"plan: {len(parts)} phases need as many epochs, not {epochs}")
     whole = sum(int(count) for _, count, _ in parts)
     counts = [max(1, round(int(count) * epochs / whole)) for _, count, _ in parts]
-    counts[-1] += epochs - sum(counts)
+    counts[-1] = max(1, counts[-1] + epochs - sum(counts))
+    while sum(counts) > epochs:
+        counts[counts.index(max(counts))] -= 1
     return " ".join(
         f"{part}:{count}:{factor}" for (part, _, factor), count in zip(parts, counts, strict=True)
     )

@@ -7,11 +7,9 @@ Every function takes data and gives a matplotlib `Figure`; none saves, shows or 
 from carlib.plots.charts import (
     bar_counts,
     bars_with_intervals,
-    best_classes,
     class_histogram,
     class_map,
     compare_curves,
-    confused_chart,
     confusion_chart,
     counts_chart,
     coverage,

@@ -17,17 +17,15 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from carlib.data.catalog import Catalog
-from carlib.evaluation.metrics import confused_pairs, confusion
+from carlib.evaluation.metrics import confusion
 from carlib.experiment.record import judged_by
 from carlib.plots.style import (
     BLACK,
     BLUE,
     COLORS,
-    GREEN,
     HATCHES,
     LINES,
     ORANGE,
-    RED,
     SKY,
     short_name,
     styled,
@@ -291,33 +289,6 @@ def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -
     ax.set(
         xlabel="predicted class", ylabel="true class", title="Confusion, share of the true class"
     )
-    return figure
-
-
-@styled
-def best_classes(per_class: Sequence[Mapping]) -> Figure:
-    """The twenty classes with the highest F1 (classes with more photos first where equal)."""
-    table = pd.DataFrame([row for row in per_class if row["photos"]])
-    table = table.sort_values(["f1", "photos"], ascending=False)[:20]
-    figure, ax = plt.subplots(figsize=(6, 0.6 + 0.19 * len(table)))
-    sns.barplot(table, x="f1", y="class", color=GREEN, saturation=1, ax=ax)
-    ax.set(title=f"The {len(table)} best classes", xlabel="F1 on val", ylabel="", xlim=(0, 1))
-    ax.grid(axis="y", visible=False)
-    return figure
-
-
-@styled
-def confused_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -> Figure:
-    """The twenty pairs of classes most often taken for each other, both directions stacked."""
-    pairs = confused_pairs(labels, answers, catalog)[::-1]
-    names = [f"{a}  |  {b}" for a, b in zip(pairs["a"], pairs["b"], strict=True)]
-    figure, ax = plt.subplots(figsize=(8, 0.7 + 0.21 * max(1, len(pairs))))
-    ax.barh(names, pairs["a as b"], color=RED, label="left taken for right")
-    ax.barh(names, pairs["b as a"], left=pairs["a as b"], color=SKY, hatch="///",
-            label="right taken for left")  # fmt: skip
-    ax.set(title=f"The {len(pairs)} most confused pairs", xlabel="photos of val")
-    ax.grid(axis="y", visible=False)
-    ax.legend(fontsize=7, loc="lower right")
     return figure
 
 

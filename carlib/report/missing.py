@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carlib.experiment.cost import DEVICES, seconds_on, training_flops
+from carlib.experiment.cost import DEVICES, STANFORD_CARS, seconds_on, training_flops
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES
 from carlib.experiment.tables import STANFORD, evaluations, shown_name
 
 THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
+PHOTOS, CLASSES = STANFORD_CARS
 DRAWN = {"years": "showroom#years"} | dict.fromkeys(
     ("fronts", "fronts_half", "fronts_lite0"), "showroom#counterfactual"
 )  # recipes for drawn cars, and which
-PHOTOS, CLASSES = 7330, 196  # of Stanford Cars at hand, by which costs are estimated
 CPU = "2 CPU cores"  # the device whose rate records have measured
 # What of a recipe its operations depend on.
 COSTS = ("model", "head", "grayscale", "size", "start_size", "grow_until", "epochs")

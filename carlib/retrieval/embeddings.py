@@ -21,6 +21,7 @@ from carlib.data.store import PhotoStore
 from carlib.data.table import labels_of
 from carlib.errors import RunError
 from carlib.evaluation.evaluate import features_of
+from carlib.evaluation.scorer import Scorer
 from carlib.experiment.checkpoint import Checkpoint
 
 
@@ -86,9 +87,9 @@ def embed(
     features = torch.cat([values for values, _, _ in parts])
     rows, digests = (np.concatenate([part[number] for part in parts]) for number in (1, 2))
     if unit:
-        model = checkpoint.model.to(features.device).eval()
+        scorer = Scorer.of(checkpoint)
         with torch.no_grad():
-            features = model.embed(features)
+            features = scorer.network.embed(features.to(scorer.device))
     order = np.argsort(rows, kind="stable")
     table = catalog.table.iloc[rows[order]].reset_index(drop=True).assign(photo=digests[order])
     return Embeddings(features.cpu().numpy()[order].astype(np.float32), table, checkpoint.hash)
@@ -101,9 +102,8 @@ def thumbnails(catalog: Catalog, framing: Framing) -> Embeddings:
     """
     store = PhotoStore.open(catalog, framing, progress=False)
     pixels = store.pixels[:].reshape(len(store.pixels), -1).astype(np.float32)
-    order = np.argsort(store.rows)
-    vectors = scaled(pixels - pixels.mean(1, keepdims=True))[order]
-    table = catalog.table.iloc[store.rows[order]].reset_index(drop=True)
+    vectors = scaled(pixels - pixels.mean(1, keepdims=True))
+    table = catalog.table.iloc[store.rows].reset_index(drop=True)
     return Embeddings(vectors, table, f"pixels-{digest_of(repr(framing).encode())[:16]}")
 
 

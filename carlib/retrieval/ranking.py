@@ -198,12 +198,6 @@ def score_table(scores: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
 # --- looking ------------------------------------------------------------------------------------
 
 
-def hardest_queries(scores: pd.DataFrame, embeddings: Embeddings, top: int = 12) -> pd.DataFrame:
-    """The queries whose class is found worst, with their rows of the catalog and their scores."""
-    order = scores["map_at_r"].sort_values(kind="stable").index[:top]
-    return embeddings.table.loc[order].join(scores)
-
-
 def label_suspects(embeddings: Embeddings, k: int = 10, share: float = 0.8) -> pd.DataFrame:
     """Photos whose neighbors agree on another class: label errors, or cars that look alike.
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
@@ -74,7 +75,11 @@ def train_step(
         group["lr"] = lr * group["lr_scale"]
         if parts.recipe.cycle_momentum:
             done = state.step / max(1, parts.recipe.epochs * len(parts.batches) - 1)
-            group["betas"] = (momentum_at(parts.recipe, done), group["betas"][1])
+            momentum = momentum_at(parts.recipe, done)
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
     while True:
         set_seed(seed, parts.device)  # dropout: other masks in every process
         with _memory_may_end():
@@ -107,11 +112,14 @@ def gradients(
     compares, processes = bool(parts.recipe.embedding), parts.accelerator.num_processes
     judge = near_right if compares else right_answers
     totals = torch.zeros(3, device=parts.device)
+    unit = 2 if parts.recipe.sampler == "pairs" else 1  # photos that no cut may part
     # What is gathered must be gathered as often in the process with the fewest photos.
-    count = min(accumulate, whole // processes if compares else len(photos))
-    pieces = zip(photos.tensor_split(count), targets.tensor_split(count), strict=True)
+    count = min(accumulate, (whole // processes if compares else len(photos)) // unit)
+    spans = np.array_split(np.arange(0, len(photos), unit), max(1, count))
+    cuts = [int(span[0]) for span in spans[1:]]
+    pieces = zip(photos.tensor_split(cuts), targets.tensor_split(cuts), strict=True)
     for number, (piece, wanted) in enumerate(pieces, 1):
-        last = number == count
+        last = number == len(spans)
         sync = contextlib.nullcontext() if last else parts.accelerator.no_sync(parts.learner)
         with sync:
             with parts.autocast():
@@ -159,9 +167,10 @@ def _memory_may_end() -> Iterator[None]:
 def _halve_pieces(parts: Parts, state: TrainState, photos: int) -> None:
     """Smaller pieces from now on. The error is gone by now, and with it what it held on to."""
     norms = any(isinstance(module, nn.BatchNorm1d) for module in parts.network.modules())
-    least = 2 if norms else 1  # a batch norm of vectors has no statistics of one photo
+    # A batch norm of vectors has no statistics of one photo, and a pair has two.
+    least = 2 if norms or parts.recipe.sampler == "pairs" else 1
     if photos // state.accumulate <= least:
-        few = "two photos" if norms else "a single photo"
+        few = "two photos" if least == 2 else "a single photo"
         raise RunError(f"out of memory with {few}; use a smaller size")
     if parts.accelerator.num_processes > 1:  # the others wait for this one's gradients meanwhile
         raise RunError(f"out of memory; start again with accumulate={2 * state.accumulate}")

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from carlib.data.store import PhotoStore
-from carlib.data.transforms import cpu_pipeline, for_gpu, gpu_pipeline, preset
+from carlib.data.transforms import as_floats, cpu_pipeline, for_gpu, gpu_pipeline, preset
 from carlib.errors import RunError
 from carlib.evaluation.features import Features
 from carlib.experiment.recipe import Recipe
@@ -176,15 +176,10 @@ class GpuLoader:
         return (self.pixels[some.to(self.device)] for some in rows)
 
 
-def as_floats(photos: torch.Tensor) -> torch.Tensor:
-    """Photos (batch, h, w, 3) uint8 → (batch, 3, h, w) in 0…1."""
-    return photos.permute(0, 3, 1, 2).float().div_(255)
-
-
 def room_for_photos(device: torch.device) -> float:
     """Bytes of a GPU's memory that photos may take: what is free, less what a network needs.
 
-    None on a CPU, which reads them from the store as well.
+    Nothing on a CPU, which reads them from the store as well.
     """
     if device.type != "cuda":
         return 0

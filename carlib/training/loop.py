@@ -172,6 +172,7 @@ def fit(
             with _profiler(run.folder if profile and state.epoch == 0 else None) as after_step:
                 row |= train_one_epoch(parts, state, show, after_step)
             state.epoch += 1
+            _share_statistics(parts)
             if state.epoch % recipe.eval_every == 0 or state.epoch >= recipe.epochs:
                 row |= validate(run, parts, state)
             row["seconds"] = time.perf_counter() - started
@@ -181,6 +182,19 @@ def fit(
                 board.add_scalar(key, value, state.epoch)
             say(row, state, show)
     finish(run, parts, state)
+
+
+def _share_statistics(parts: Parts) -> None:
+    """Give all processes the main one's batch-norm statistics, which are what is saved.
+
+    Each scores a part of the photos: what is said of an epoch is then said of one network.
+    """
+    if parts.accelerator.num_processes > 1:
+        from accelerate.utils import broadcast
+
+        for network in {id(network): network for network in (parts.network, parts.scored)}.values():
+            for values in network.buffers():
+                values.copy_(broadcast(values))
 
 
 def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:

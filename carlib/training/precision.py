@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from carlib.distributed import places
+from carlib.distributed import all_agree, places
 from carlib.evaluation.scorer import scoring_photos
 from carlib.experiment.cost import DEVICES, seconds_on, training_flops
 from carlib.experiment.host import hardware
@@ -86,7 +86,8 @@ def probe(parts: Parts, accumulate: int = 1) -> dict[str, Any]:
     batch = _batch(parts)
     calls = {precision: partial(trial.step, *batch) for precision, trial in ways.items()}
     seconds = taking_turns(calls, 1, warm_up=0)
-    if seconds["no"][0] / seconds["bf16"][0] >= HOPELESS:
+    # Where several processes learn, none may go on without the others: their steps wait for each.
+    if all_agree(seconds["no"][0] / seconds["bf16"][0] >= HOPELESS):
         seconds = taking_turns(calls, ROUNDS, warm_up=0)
     spent, (full, half) = medians(seconds), ways.values()
     relative = torch.tensor(half.losses) / torch.tensor(full.losses)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from carlib.data.catalog import Catalog
-from carlib.data.class_names import canonical_order, stanford_class_names, true_name
+from carlib.data.catalog import Catalog, recognized
+from carlib.data.class_names import canonical_order, true_name
 from carlib.data.sources import FolderSource
-from carlib.data.table import BOX
+from carlib.data.table import BOX, SPLITS
 from carlib.errors import DataError
 from carlib.files import read_file
 
@@ -31,7 +31,6 @@ ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".
 # What lies beside photos and is none.
 BESIDE = (".txt", ".md", ".csv", ".json", ".xml", ".mat", ".html", ".ini", ".db", ".yaml", ".yml")
 NAMED = 5  # kinds of files that a note names
-_SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 
 
 def detect(root: Path) -> bool:
@@ -60,8 +59,7 @@ def read(root: Path) -> Catalog:
     place = {name: label for label, name in enumerate(class_names)}
     table["label"] = table["class_name"].map(place)
     table = _with_boxes(table, root)
-    stanford = class_names == stanford_class_names()
-    name = "stanford-cars" if stanford else root.resolve().name
+    name = recognized(class_names).dataset or root.resolve().name
     catalog = Catalog.from_rows(table, class_names, name, FolderSource(root))
     return replace(catalog, notes=_unread(root, set(table["path"])))
 
@@ -80,7 +78,7 @@ def _base(root: Path) -> Path:
 
 
 def _is_split(folder: Path) -> bool:
-    return folder.name.lower() in _SPLITS
+    return folder.name.lower() in SPLITS
 
 
 def _unread(root: Path, paths: set[str]) -> tuple[str, ...]:
@@ -106,7 +104,7 @@ def _class_folders(base: Path) -> list[tuple[str, str, Path]]:
     if not splits:
         return [("train", true_name(folder.name), folder) for folder in tops]
     return [
-        (_SPLITS[split.name.lower()], true_name(folder.name), folder)
+        (SPLITS[split.name.lower()], true_name(folder.name), folder)
         for split in splits
         for folder in _folders(split)
     ]

@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carlib.data.catalog import Catalog
+from carlib.data.catalog import Catalog, recognized
 from carlib.data.class_names import canonical_order, stanford_class_names, true_name
 from carlib.data.sources import ParquetSource
+from carlib.data.table import SPLITS
 from carlib.errors import DataError
 from carlib.files import check_regular
 
@@ -28,7 +29,6 @@ LOOKS_FOR = (
 
 MOST_CLASSES = 1_000_000  # more is a damaged label
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-9a-f]+)?")
-_SPLITS = {"train": "train", "test": "test", "val": "val", "validation": "val", "valid": "val"}
 
 
 def detect(root: Path) -> bool:
@@ -60,7 +60,7 @@ def read(root: Path) -> Catalog:
     stated = names or _names_of_labels(files[0], rows["label"])
     class_names = canonical_order(true_name(name) for name in stated)
     rows["label"] = _relabel(files, rows["label"], stated, class_names)
-    name = "stanford-cars" if class_names == stanford_class_names() else folder.resolve().name
+    name = recognized(class_names).dataset or folder.resolve().name
     return Catalog.from_rows(rows, class_names, name, source)
 
 
@@ -75,7 +75,7 @@ def _files(root: Path) -> list[Path]:
 def _split(file: Path) -> str:
     match = _SHARD.fullmatch(file.stem)
     split = match["split"] if match else file.parent.name if file.stem.isdigit() else file.stem
-    return _SPLITS.get(split.lower(), split)
+    return SPLITS.get(split.lower(), split)
 
 
 def _check_shards(files: list[Path]) -> None:
