@@ -168,3 +168,21 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError, RecursionError, MemoryError) as error:
         why = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: damaged or no safetensors file ({why}); train again") from None
+
+
+def has_keys(path: Path, *keys: str) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        return set(keys) <= set(read_json(path))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def portable(root: Path, folder: Path) -> str:
+    """A path as written into a file of `folder`: relative where one holds the other, so that both
+    can move.
+    """
+    root, folder = root.resolve(), folder.resolve()
+    if root.is_relative_to(folder) or folder.is_relative_to(root):
+        return Path(os.path.relpath(root, folder)).as_posix()
+    return root.as_posix()

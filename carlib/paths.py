@@ -73,7 +73,8 @@ def file_name(*parts: object) -> str:
     Letters, digits and `._+=,` stay, anything else becomes "_"; no name is hidden or climbs out.
     """
     words = ("".join(c if c.isalnum() or c in "._+=,-" else "_" for c in str(p)) for p in parts)
-    return "-".join(word.lstrip(".")[:80] or "_" for word in words if word)
+    cut = (word.lstrip(".").encode()[:80].decode(errors="ignore") for word in words if word)
+    return "-".join(word or "_" for word in cut)  # file systems count bytes
 
 
 def _folder(variable: str, default: Path) -> Path:

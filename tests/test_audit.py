@@ -8,6 +8,7 @@ import json
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import trees
 from PIL import Image, ImageOps
@@ -297,3 +298,16 @@ def test_help_needs_no_heavy_import():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_damaged_page_in_a_parquet_file_is_a_fault_of_its_photos(tmp_path):
+    """The file opens, since its ends are whole; the audit names the photos and goes on."""
+    file = trees.parquet(tmp_path / "data" / "train-00000-of-00001.parquet", [0, 1, 2] * 4)
+    column = pq.ParquetFile(file).metadata.row_group(0).column(0)
+    data = bytearray(file.read_bytes())
+    data[column.data_page_offset : column.data_page_offset + 8] = b"\xff" * 8
+    file.write_bytes(data)
+    found = audit(open_catalog(tmp_path))
+    lost = int((~found.usable).sum())
+    assert 0 < lost < 12  # those of the other row groups are well
+    assert lost in found.counts.to_dict().values()

@@ -45,6 +45,9 @@ def test_a_quick_plan_keeps_its_shares() -> None:
     assert rescaled("head:10:1 all:20:0.1", 12) == "head:4:1 all:8:0.1"
     assert rescaled("head:1:1 a:1:1 all:28:0.1", 12) == "head:1:1 a:1:1 all:10:0.1"
     assert rescaled("head", 12) == "head"
+    assert rescaled("a:5:1 b:5:1 c:5:1 head:1:1", 6) == "a:1:1 b:2:1 c:2:1 head:1:1"
+    with pytest.raises(RecipeError, match="2 phases need as many epochs"):
+        rescaled("head:10:1 all:20:0.1", 1)
     long = Recipe(model="resnet18", plan="head:10:1 all:20:0.1", epochs=30)
     assert quick(long).plan == "head:4:1 all:8:0.1"
 

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from toys import SHAPES, colors, toy_recipe
 from typer.testing import CliRunner
 
@@ -20,7 +23,15 @@ from carlib.errors import RunError
 from carlib.evaluation import evaluate as evaluation
 from carlib.evaluation.evaluate import evaluate, logits_of
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.outputs import LARGEST, Outputs, half, kept_of, photo_table, read_outputs
+from carlib.experiment.outputs import (
+    LARGEST,
+    Outputs,
+    half,
+    in_bytes,
+    kept_of,
+    photo_table,
+    read_outputs,
+)
 from carlib.experiment.record import Record, load_records, plain
 from carlib.experiment.resampling import class_draws, redrawn
 from carlib.paths import outputs_of
@@ -350,3 +361,23 @@ def test_shares_of_photos_are_redrawn_exactly() -> None:
         redrawn(rows, "map_at_r", times)
     with pytest.raises(RunError, match="2 classes cannot be drawn"):
         redrawn(rows, "recall_at_1", times[:, :1])
+
+
+@given(
+    arrays(np.float32, st.tuples(st.integers(0, 30), st.integers(1, 5)),
+           elements=st.floats(-1e4, 1e4, width=32)),
+    st.floats(-1e3, 1e3, width=32),
+)  # fmt: skip
+def test_points_in_bytes_lose_one_step_once(values: np.ndarray, offset: float) -> None:
+    values = values + np.float32(offset)
+    kept = in_bytes(values)
+    np.testing.assert_array_equal(in_bytes(kept), kept)
+    if len(values):
+        span = values.max(0).astype(float) - values.min(0)
+        most = np.maximum(1.01 * span / 255, 2.0**-20 * np.abs(values).max(0)) + 1e-20
+        assert (np.abs(kept.astype(float) - values) <= most).all()
+    table = pd.DataFrame({"stem": [str(n) for n in range(len(kept))], "label": 0})
+    for column in ("class_name", "make", "model", "year", "body"):
+        table[column] = pd.NA
+    read = Outputs.from_bytes(Outputs({"embeddings": kept}, table).to_bytes())
+    np.testing.assert_array_equal(read.tensors["embeddings"], kept)

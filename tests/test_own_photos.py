@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -95,9 +96,19 @@ SAID = {  # what a folder of class folders cannot be asked
 }  # fmt: skip
 
 
+def untidy(root: Path) -> Path:
+    """Photos as people have them: one is damaged, one lies under two names, a price is a class."""
+    if not root.exists():
+        colors(root)
+        (root / "blue").rename(root / "$5_^$ blue")
+        sorted((root / "$5_^$ blue").iterdir())[0].write_bytes(b"not a photo")
+        shutil.copy(sorted((root / "red").iterdir())[1], root / "white" / "copy.jpg")
+    return root
+
+
 @each_notebook
 def test_a_small_folder_of_ones_own(run, private: Path, path: Path) -> None:
-    said = run(path, colors(private / "photos"))
+    said = run(path, untidy(private / "photos"))
     for sentence in SAID[path.stem]:
         assert sentence in said
 
@@ -112,7 +123,7 @@ def test_a_solution_that_does_not_run_is_found(tool, private: Path, tmp_path: Pa
     ]
     path, target = tmp_path / "one.ipynb", tmp_path / "copy.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    monkeypatch.setenv("CARLIB_DATA", str(colors(private / "photos")))
+    monkeypatch.setenv("CARLIB_DATA", str(untidy(private / "photos")))
     tool.run(path, target)
     with pytest.raises(CellExecutionError, match="no_such_thing"):
         tool.run(path, target, solve=True)

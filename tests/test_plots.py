@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+from toys import colors
 
 from carlib import plots
+from carlib.data.opening import open_catalog
 
 
 def test_a_diagram_shows_every_box_and_arrow() -> None:
@@ -47,3 +50,18 @@ def test_points_stand_where_their_scores_are_with_both_intervals() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["map", "noise"]
     with pytest.raises(KeyError, match="c"):
         plots.points_with_intervals({"map": one}, ("a", "a"), ("c", "c"))
+
+
+def test_a_photo_that_cannot_be_read_leaves_a_gap_that_says_so(tmp_path) -> None:
+    root = colors(tmp_path / "$5_^$ cars", classes=2, per_class=2)
+    (root / "blue").rename(root / "$5_^$ car")
+    first = sorted((root / "$5_^$ car").iterdir())[0]
+    first.write_bytes(b"no photo")
+    catalog = open_catalog(root)
+    figure = plots.catalog_montage(catalog, range(4))
+    figure.canvas.draw()  # a formula would be read here
+    said = [ax.get_title() for ax in figure.axes if "cannot be read" in ax.get_title()]
+    assert len(said) == 1 and sum(bool(ax.images) for ax in figure.axes) == 3
+    pairs = catalog.table["path"].to_numpy().reshape(2, 2)
+    plots.pair_rows(catalog, pd.DataFrame(pairs, columns=["a", "b"]).assign(same=True))
+    plots.neighbors(catalog, catalog.table[:1], [catalog.table[1:]])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -232,7 +234,45 @@ def test_by_class_boxes_of_kaggle(tmp_path):
 def test_class_folder_without_photos(tmp_path):
     trees.class_folders(tmp_path)
     (tmp_path / "empty").mkdir()
-    refused(tmp_path, "'empty' holds no photos", "delete the folder")
+    refused(tmp_path, "empty: no photo lies directly", "move the folder away if it is no class")
+    trees.write(tmp_path / "empty" / "X5" / "a.JPG", trees.photo(0))
+    refused(tmp_path, "Its photos lie deeper, such as X5/a.JPG: move them up")
+
+
+def test_a_name_that_is_not_text_is_named(tmp_path):
+    trees.class_folders(tmp_path)
+    folder = os.fsencode(tmp_path) + b"/Citro\xebn C3"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    (Path(os.fsdecode(folder)) / "a.jpg").write_bytes(trees.photo(0))
+    refused(tmp_path, "is not in UTF-8", "convmv")
+
+
+def test_files_of_other_things_beside_class_folders(tmp_path):
+    trees.class_folders(tmp_path)
+    pq.write_table(pa.table({"price": [1, 2]}), tmp_path / "prices.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / CLASSES[0].replace("/", "-") / "more.parquet")
+    assert len(open_catalog(tmp_path)) == 12
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    assert len(open_catalog(tmp_path)) == 12
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    trees.class_folders(tmp_path)
+
+    def locked(root):
+        raise PermissionError(13, "Permission denied", str(root / "BMW"))
+
+    monkeypatch.setattr("carlib.data.readers.class_folders.detect", locked)
+    refused(tmp_path, "BMW: cannot be looked into (Permission denied)", "chmod")
+
+
+def test_two_underscores_make_no_folder_vanish(tmp_path):
+    trees.class_folders(tmp_path, ("__other", "car"))
+    trees.write(tmp_path / "__MACOSX" / "x.jpg", trees.photo(0))
+    assert open_catalog(tmp_path).class_names == ("__other", "car")
 
 
 # The Hub's parquet
@@ -367,3 +407,28 @@ def test_the_home_folder_may_be_written_short(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     trees.devkit(tmp_path / "cars")
     assert len(open_catalog("~/cars")) == 12
+
+
+def test_a_name_with_a_tilde_and_no_name_at_all(tmp_path, monkeypatch):
+    trees.class_folders(tmp_path / "~nobody here")
+    monkeypatch.chdir(tmp_path)
+    assert len(open_catalog("~nobody here")) == 12
+    refused("", "no data set is named")
+
+
+def test_labels_and_class_names_go_together(tmp_path):
+    for absent in ("label", "class_name"):
+        cat = open_catalog(trees.devkit(tmp_path / absent / "kit"))
+        file = cat.to_csv(tmp_path / absent / "cars.csv")
+        file.with_suffix(".json").unlink()
+        pd.read_csv(file).assign(**{absent: ""}).to_csv(file, index=False)
+        refused(file, "label and class_name go together")
+
+
+def test_a_file_of_somebody_elses_is_not_written_over(tmp_path):
+    cat = open_catalog(trees.devkit(tmp_path / "kit"))
+    (tmp_path / "labels.json").write_text('{"years": "of work"}', encoding="utf-8")
+    with pytest.raises(DataError, match="would be lost"):
+        cat.to_csv(tmp_path / "labels.csv")
+    assert not (tmp_path / "labels.csv").exists()
+    assert cat.to_csv(cat.to_csv(tmp_path / "cars.csv")).exists()  # its own may be

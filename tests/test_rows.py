@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import fake_record, fake_retrieval
+from fakes import fake_record, fake_retrieval, fake_verification
 from typer.testing import CliRunner
 
 from carlib.cli import app
@@ -21,7 +21,7 @@ from carlib.report.cost import progress, time_rows
 from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
 from carlib.report.missing import command, missing, orders
-from carlib.report.rows import retrieval_rows, rows_of
+from carlib.report.rows import retrieval_rows, rows_of, verification_rows
 
 
 def kept(name: str, seed: int, right: list[int], of: int = 60) -> Record:
@@ -181,3 +181,15 @@ def test_a_recipe_is_run_when_what_it_was_made_for_is(monkeypatch) -> None:
     older = replace(bench, extra={"recipes": {"fronts": "0" * 16}})
     assert "fronts" in missing([*halves, older])
     assert command("fronts") == "carlib train fronts --data showroom#counterfactual"
+
+
+def test_pairs_of_other_lists_are_another_question() -> None:
+    """Rows that scored the lists as they are now stand alone, whatever earlier ones had."""
+    before = [fake_verification("siamese_lite0", value=0.9), fake_verification("lite0_cpu")]
+    now = fake_verification("lite0_cpu_long", value=0.7)
+    now = replace(now, scoring=now.scoring | {"pairs": "0123456789abcdef"})
+    assert [row["name"] for row in verification_rows([*before, now])] == ["lite0_cpu_long"]
+    earlier = verification_rows([*before, now], earlier=True)
+    assert {row["name"] for row in earlier} == {"siamese_lite0", "lite0_cpu"}
+    assert len(verification_rows(before)) == 2 and not verification_rows(before, earlier=True)
+    assert differences([*before, now])["pairs"] is None  # nothing to set it against

@@ -286,3 +286,28 @@ def test_store_travels_to_other_processes_without_its_bytes(toys):
     sent = pickle.dumps(store)
     assert len(sent) < store.pixels.nbytes / 10
     assert (pickle.loads(sent).pixels == store.pixels).all()
+
+
+def test_photos_in_another_order_have_a_store_of_their_own(tmp_path):
+    cat = toy_catalog(by_class(tmp_path / "toys", per_class=3))
+    other = Catalog(cat.table.iloc[::-1], cat.class_names, cat.name, cat.source)
+    assert cat.fingerprint == other.fingerprint  # the same photos
+    one, two = (PhotoStore.open(some, Framing(16), progress=False) for some in (cat, other))
+    np.testing.assert_array_equal(one.pixels, two.pixels[::-1])
+    assert one.labels.tolist() == two.labels.tolist()[::-1]
+
+
+def test_catalogs_that_differ_in_labels_share_what_was_decoded(tmp_path):
+    cat = toy_catalog(by_class(tmp_path / "toys", per_class=3))
+    other = Catalog(cat.table.assign(split="train"), cat.class_names, cat.name, cat.source)
+    one, two = (PhotoStore.open(some, Framing(16), progress=False) for some in (cat, other))
+    assert one.key == two.key and one.pixels.filename == two.pixels.filename
+
+
+def test_mean_and_deviation_are_those_of_all_pixels(tmp_path):
+    cat = toy_catalog(by_class(tmp_path / "toys", per_class=3))
+    store = PhotoStore.open(cat, Framing(16), progress=False)
+    mean, deviation = store.statistics(np.arange(5))
+    pixels = store.pixels[:5].reshape(-1, 3) / 255
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, pixels.std(0), rtol=1e-9)

@@ -59,6 +59,7 @@ def same(a: Path, b: Path) -> bool:
     {"model": "cnn_advanced", "size": 24, "grayscale": True, "ema": 0.8, "lr": 4e-3, "epochs": 10,
      "statistics": "data", "start_size": 16, "norm_until": 0.7},
     {"loss": "focal", "optimizer": "sgd", "lr": 0.05, "schedule": "cosine", "augment": "none"},
+    {"optimizer": "sgd", "lr": 0.05, "cycle_momentum": True},
     {"loss": "class_balanced", "sampler": "balanced", "optimizer": "adam", "schedule": "step",
      "statistics": "data"},
     {"loss": "logit_adjusted", "mixup": 0.2, "cutmix": 1.0, "mix_probability": 0.5,

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from carlib import plots
 from carlib.cli import app
+from carlib.data.catalog import Catalog
 from carlib.data.opening import open_catalog
-from carlib.data.pairs import LEVELS, make_pairs
+from carlib.data.pairs import LEVELS, make_lists, make_pairs
 from carlib.data.readers import compcars
+from carlib.data.sources import FolderSource
 from carlib.errors import DataError, RunError
 from carlib.evaluation.evaluate import evaluate
 from carlib.experiment.checkpoint import Checkpoint
@@ -299,3 +301,17 @@ def test_pairs_are_drawn_side_by_side(drawn) -> None:
     similarity, same, _ = problem()
     assert plots.similarity_histograms({"easy": (similarity, same)}, threshold=0.2).axes
     assert plots.roc_curves({"toy": roc(similarity, same)}).axes
+
+
+def test_every_list_draws_anew_which_classes_meet() -> None:
+    """Of twenty classes 190 pairs can meet; lists in the order of the labels would have ten."""
+    table = pd.DataFrame(
+        {"path": [f"{n:03}.jpg" for n in range(160)], "label": np.arange(160) // 8}
+    )
+    names = tuple(f"class {label}" for label in range(20))
+    catalog = Catalog.from_rows(table, names, "many", FolderSource("."))
+    lists = make_lists(catalog, "medium", 10)
+    labels = dict(zip(table["path"], table["label"], strict=True))
+    others = lists[~lists["same"]]
+    met = {frozenset((labels[a], labels[b])) for a, b in zip(others["a"], others["b"], strict=True)}
+    assert len(met) > 80 and all(len(pair) == 2 for pair in met)

@@ -216,7 +216,8 @@ def study_command(
     elif question == "leak":
         record = leak_study(catalog, base, seeds=range(seeds))
     elif question == "unknown":
-        record = unknown_study(catalog, base)
+        held_out = max(1, min(20, catalog.num_classes // 4))
+        record = unknown_study(catalog, base, held_out)
     elif question == "leads":
         record = leads_study(catalog, base, say=say)
     elif question == "trials":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carlib.cli.base import AsJson, DataOption, app, complain, opened, say, show_table, writable
-from carlib.errors import CarlibError, PhotoError
+from carlib.errors import CarlibError, PhotoError, RunError
 
 if TYPE_CHECKING:
     from carlib.apps.predictor import Answer, Predictor
@@ -225,10 +225,15 @@ def publish_command(
     """Write a run's network as one small file, with all that predicting needs, and its record."""
     from carlib.apps.predictor import publish
     from carlib.data.opening import open_catalog
-    from carlib.experiment.checkpoint import PUBLISHED
+    from carlib.experiment.checkpoint import PUBLISHED, Checkpoint
 
     path = writable(out or PUBLISHED)
     checkpoint, run = opened(run_path)
+    if out is None and Checkpoint.load(PUBLISHED).class_names != checkpoint.class_names:
+        raise RunError(
+            f"{run_path}: knows other classes than the published network, which would be replaced; "
+            f"name a file with --out"
+        )
     record = publish(checkpoint, open_catalog(data).with_val(), run, path)
     say(
         f"{path}: {record.extra['bytes']:,} bytes, accuracy {record.metrics['accuracy']:.3f}; "

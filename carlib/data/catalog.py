@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from carlib.data.table import (
     photo_stem,
 )
 from carlib.errors import DataError
-from carlib.files import made, write_atomically
+from carlib.files import has_keys, made, portable, write_atomically
 
 
 @dataclass(frozen=True)
@@ -371,26 +370,21 @@ class Catalog:
         path = Path(path)
         if path.suffix.lower() != ".csv":
             raise DataError(f"{path}: a catalog is written as .csv; give the file that ending.")
+        beside = path.with_suffix(".json")
+        if beside.exists() and not has_keys(beside, "root", "class_names"):
+            raise DataError(f"{beside}: is no catalog's and would be lost; name another file")
         made(path.parent)
         write_atomically(path, self.table.to_csv(index=False, lineterminator="\n"))
         about = {
             "name": self.name,
-            "root": _portable_root(self.root, path.parent),
+            "root": portable(self.root, path.parent),
             "class_names": list(self.class_names),
         }
         if self.extras != Extras():
             about["extras"] = asdict(self.extras)
         about_text = json.dumps(about, indent=1, ensure_ascii=False)
-        write_atomically(path.with_suffix(".json"), f"{about_text}\n")
+        write_atomically(beside, f"{about_text}\n")
         return path
 
     def _with_table(self, table: pd.DataFrame) -> Catalog:
         return replace(self, table=table)
-
-
-def _portable_root(root: Path, folder: Path) -> str:
-    """Root as written beside a CSV: relative where one holds the other, so both can move."""
-    root, folder = root.resolve(), folder.resolve()
-    if root.is_relative_to(folder) or folder.is_relative_to(root):
-        return PurePosixPath(Path(os.path.relpath(root, folder))).as_posix()
-    return root.as_posix()

@@ -8,6 +8,7 @@ from typing import Any
 
 from carlib.data.catalog import Catalog
 from carlib.data.table import TARGETS
+from carlib.errors import DataError
 
 
 def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalog:
@@ -32,7 +33,11 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
     else:
         from carlib.data.readers import read_any
 
-        catalog = read_any(Path(name).expanduser(), **options)
+        if not name:
+            raise DataError(
+                "no data set is named; is a variable empty? Give a folder"
+            )
+        catalog = read_any(Path(os.path.expanduser(name)), **options)  # "~name" may be a folder
     for word in (word for word in words if word in TARGETS):
         catalog = catalog.by(word)
     return catalog

@@ -2,7 +2,8 @@
 
 Three difficulties, as CompCars has them: in an *easy* pair both photos show the car from the same
 side (where that is unknown, a negative easy pair is of two makes), a *medium* pair is any pair, and
-the negatives of a *hard* one are two models of one make. A list is balanced and shows no photo
+the negatives of a *hard* one are two models of one make. Which classes meet is drawn anew for every
+list. A list is balanced and shows no photo
 twice, so that no single photo decides many pairs.
 """
 
@@ -149,8 +150,9 @@ def _negative(
 def _apart(rows: np.ndarray, keys: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Rows two by two such that no pair shares a key, as many as there can be, (pairs, 2).
 
-    Sorted by key, every row meets the one half the length further on: they share a key only where
-    one key has more than half of all rows, and then its surplus is left out first.
+    With the keys in random order, every row meets the one half the length further on: they share a
+    key only where one key has more than half of all rows, and then its surplus is left out first.
+    (In the order of the keys, every list would pair the same classes.)
     """
     _, codes, counts = np.unique(keys, return_inverse=True, return_counts=True)
     order = generator.permutation(len(rows))
@@ -158,6 +160,6 @@ def _apart(rows: np.ndarray, keys: np.ndarray, generator: np.random.Generator) -
     if len(counts) and (most := counts.argmax()) >= 0 and counts[most] > len(rows) / 2:
         surplus = np.flatnonzero(codes == most)[len(rows) - counts[most] :]
         rows, codes = np.delete(rows, surplus), np.delete(codes, surplus)
-    order = np.argsort(codes, kind="stable")
+    order = np.argsort(generator.permutation(len(counts))[codes], kind="stable")
     half = len(rows) // 2
     return np.stack([rows[order[:half]], rows[order[half : 2 * half]]], axis=1)

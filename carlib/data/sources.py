@@ -167,7 +167,7 @@ class ParquetSource:
 
         try:
             yield
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise PhotoError(
                 f"{self.root / file}: cannot be read as parquet ({error}). Download it again."
             ) from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -106,6 +106,16 @@ def _check_boxes(table: pd.DataFrame, name: str) -> None:
             f"{name}: {row['path']} has the box ({box}); expected 0 <= x1 < x2 and "
             f"0 <= y1 < y2 (0-based, half-open), or no box at all."
         )
+
+
+def check_text(root: PurePath, texts: Iterable[str]) -> None:
+    """Raise `DataError` for the first name that is not text, as those from old archives may be."""
+    for text in texts:
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise DataError(
+                f"{root}: the name {text!r} is not in UTF-8, as names from an old archive may be. "
+                f"Rename it, such as with: convmv -r -f latin1 -t utf8 --notest FOLDER"
+            )
 
 
 def digest_of_lines(lines: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """What a network said of photos, as a small file that records are computed from.
 
-A reader without the photos can analyse it as if the network had just been asked: logits or
-embeddings in half precision, and which photos they are of, but no pixel. A file is named after the
-first digits of its SHA-256, which its records hold, so two records of the same points share one
+A reader without the photos can analyse it as if the network had just been asked: logits in half
+precision or embeddings in bytes, and which photos they are of, but no pixel. A file is named after
+the first digits of its SHA-256, which its records hold, so two records of the same points share one
 file and none can be about other numbers than it was computed from. Reading one needs no torch.
 """
 
@@ -26,6 +26,7 @@ from carlib.files import read_file
 from carlib.paths import outputs_of, results_root
 
 LARGEST = 13_000_000  # bytes of one file
+POINTS = ("embeddings", "gallery")  # tensors that a file keeps in bytes
 PHOTO = ("label", "class_name", "make", "model", "year", "body")  # and the file's stem
 CLASS = ("class_name", "make", "model", "year", "body")
 TYPES = DTYPES | {"stem": "string", "train": "Int64"}
@@ -36,9 +37,10 @@ class Outputs:
     """Tensors, and which photos their rows are of."""
 
     # "with_mirror" (photos,) int16, answers of the mean with the mirror image;
-    # "logits" (photos, classes), "epochs" (epochs, photos, classes), "embeddings" (photos, dims) or
-    # "gallery" (photos, dims), float16; and pairs of photos by difficulty, "fitting", "easy" …
-    # (pairs, 2) int32, rows of the embeddings
+    # "logits" (photos, classes) and "epochs" (epochs, photos, classes), float16; "embeddings"
+    # (photos, dims) and "gallery" (photos, dims), float32 as `in_bytes` rounds them (float16 in
+    # older files); and pairs of photos by difficulty, "fitting", "easy" … (pairs, 2) int32, rows of
+    # the embeddings
     tensors: Mapping[str, np.ndarray]
     table: pd.DataFrame  # a row per photo: stem, label and PHOTO; what is unknown is missing
     gallery: pd.DataFrame | None = None  # the same of the gallery's photos
@@ -60,8 +62,10 @@ class Outputs:
         tables = {"photos": self.table, "gallery": self.gallery, "classes": self.classes}
         about = {name: _told(table) for name, table in tables.items() if table is not None}
         text = json.dumps({"about": dict(self.about), **about})
-        ready = {name: np.ascontiguousarray(values) for name, values in self.tensors.items()}
-        return save(ready, {"carlib": text})
+        ready: dict[str, np.ndarray] = {}
+        for name, values in self.tensors.items():
+            ready |= _packed(name, values) if name in POINTS else {name: values}
+        return save({n: np.ascontiguousarray(v) for n, v in ready.items()}, {"carlib": text})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Outputs:
@@ -73,7 +77,7 @@ class Outputs:
             names = ("photos", "gallery", "classes")
             table, gallery, classes = (_table(told[name]) if name in told else None
                                        for name in names)  # fmt: skip
-            return cls(tensors, table, gallery, classes, told["about"])
+            return cls(_unpacked(tensors), table, gallery, classes, told["about"])
         except (SafetensorError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no outputs of carlib ({error})") from None
 
@@ -82,6 +86,48 @@ def half(values: np.ndarray) -> np.ndarray:
     """In half precision, as outputs are kept; what is too large becomes infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(values).astype(np.float16)
+
+
+def in_bytes(values: np.ndarray) -> np.ndarray:
+    """Points (photos, dims) float32 as outputs keep them: in each dim the nearest of 256 evenly
+    spaced values between its smallest and its largest.
+    """
+    values = np.asarray(values, np.float32)
+    step = _steps(values)
+    return np.rint(values / step) * step
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    """Spacing of each dim's values, (dims,) float32, powers of two: so nothing is lost by rounding
+    twice.
+    """
+    if not len(values) or not np.isfinite(values).all():
+        return np.ones(values.shape[1], np.float32)  # `Outputs` says what is wrong with them
+    low, high = values.min(0).astype(float), values.max(0).astype(float)
+    least = np.maximum(np.abs(values).max(0) * 2.0**-22, 2.0**-100)  # that float32 can tell apart
+    step = np.exp2(np.ceil(np.log2(np.maximum((high - low) / 255, least))))
+    step = np.where(np.rint(high / step) - np.rint(low / step) > 255, 2 * step, step)
+    return step.astype(np.float32)
+
+
+def _packed(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Points as a file has them: a byte per number, and per dim its step and where it begins."""
+    if values.dtype == np.float16:  # an older file's
+        return {name: values}
+    step = _steps(values)
+    steps = np.rint(values / step).astype(np.int32)
+    low = steps.min(0) if len(steps) else np.zeros(values.shape[1], np.int32)
+    return {name: (steps - low).astype(np.uint8), f"{name}.low": low, f"{name}.step": step}
+
+
+def _unpacked(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A file's tensors with points as numbers again."""
+    found = {name: values for name, values in tensors.items() if "." not in name}
+    for name in POINTS:
+        if f"{name}.step" in tensors:
+            steps = found[name].astype(np.int32) + tensors[f"{name}.low"]
+            found[name] = steps.astype(np.float32) * tensors[f"{name}.step"]
+    return found
 
 
 def photo_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from carlib.plots.style import (
     LINES,
     ORANGE,
     SKY,
+    literal,
     short_name,
     styled,
 )
@@ -279,7 +280,8 @@ def confusion_chart(labels: np.ndarray, answers: np.ndarray, catalog: Catalog) -
     matrix = confusion(labels, answers, catalog.num_classes).astype(float)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     every = max(1, catalog.num_classes // 24)  # names that there is room for
-    ticks, names = np.arange(catalog.num_classes)[::every], catalog.class_names[::every]
+    ticks = np.arange(catalog.num_classes)[::every]
+    names = [literal(name) for name in catalog.class_names[::every]]
     figure, ax = plt.subplots(figsize=(6.4, 5.6))
     sns.heatmap(matrix, vmin=0, vmax=1, cmap="magma_r", square=True, rasterized=True, ax=ax,
                 xticklabels=False, yticklabels=False, cbar_kws={"shrink": 0.8})  # fmt: skip

@@ -14,24 +14,34 @@ from matplotlib.figure import Figure
 
 from carlib.data.catalog import Catalog
 from carlib.data.images import decode_photo
+from carlib.errors import PhotoError
 from carlib.plots.style import BLACK, GREEN, RED, short_name, styled
 
 
 @styled
 def montage(
-    photos: Sequence[np.ndarray], titles: Sequence[str] | None = None, columns: int = 6
+    photos: Sequence[np.ndarray | None], titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
-    """A grid of photos (height, width, 3) uint8, each with an optional title."""
+    """A grid of photos (height, width, 3) uint8, each with an optional title; None leaves a gap."""
     rows = -(-len(photos) // columns)
     height = 1.3 if titles is None else 1.56
     figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, height * rows))
     for ax in np.atleast_1d(axes).flat:
         ax.axis("off")
     for number, (ax, photo) in enumerate(zip(np.atleast_1d(axes).flat, photos, strict=False)):
-        ax.imshow(photo)
+        if photo is not None:
+            ax.imshow(photo)
         if titles is not None:
             ax.set_title(titles[number], fontsize=7, loc="center", wrap=True)
     return figure
+
+
+def _photo(catalog: Catalog, path: str, title: str) -> tuple[np.ndarray | None, str]:
+    """A photo and its title; None for one that cannot be read, and the title says so."""
+    try:
+        return decode_photo(catalog.source.read(path), path), title
+    except PhotoError:
+        return None, f"{title}\n(cannot be read)"
 
 
 def catalog_montage(
@@ -42,12 +52,12 @@ def catalog_montage(
 ) -> Figure:
     """A grid of photos of a catalog, titled by class, with a second title each if given."""
     table = catalog.table.iloc[list(rows)]
-    photos = [decode_photo(catalog.source.read(path), path) for path in table["path"]]
     titles = [short_name(name) for name in table["class_name"]]
     if subtitles is not None:
         pairs = zip(titles, map(short_name, subtitles), strict=True)
         titles = [f"{title}\n{below}" for title, below in pairs]
-    return montage(photos, titles, columns)
+    told = [_photo(catalog, *one) for one in zip(table["path"], titles, strict=True)]
+    return montage([photo for photo, _ in told], [title for _, title in told], columns)
 
 
 @styled
@@ -74,11 +84,13 @@ def neighbors(catalog: Catalog, queries: pd.DataFrame, nearest: Sequence[pd.Data
 
 def _framed(ax: plt.Axes, catalog: Catalog, row: pd.Series, color: str, line: str) -> None:
     """One photo of a catalog in a colored frame, its class above."""
-    ax.imshow(decode_photo(catalog.source.read(row["path"]), row["path"]))
+    photo, title = _photo(catalog, row["path"], short_name(row["class_name"]))
+    if photo is not None:
+        ax.imshow(photo)
     ax.axis("on")
     ax.grid(visible=False)
     ax.set(xticks=[], yticks=[])
-    ax.set_title(short_name(row["class_name"]), fontsize=6, loc="center", color=color)
+    ax.set_title(title, fontsize=6, loc="center", color=color)
     for spine in ax.spines.values():
         spine.set(visible=True, color=color, linewidth=2, linestyle=line)
 

@@ -106,6 +106,11 @@ def _with_words(figure: Figure, **_: object) -> tuple[dict[str, str], dict[str, 
     return {"image/png": picture, "text/plain": figure.alt}, {"image/png": {"alt": figure.alt}}
 
 
+def literal(text: str) -> str:
+    """A text as it is: between two dollar signs matplotlib would read a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def short_name(name: str, width: int = 22) -> str:
     """A class name broken into lines of about `width` characters."""
     lines: list[str] = [""]
@@ -113,4 +118,4 @@ def short_name(name: str, width: int = 22) -> str:
         if lines[-1] and len(lines[-1]) + len(word) >= width:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    return literal("\n".join(lines))

@@ -16,6 +16,7 @@ from carlib.report.intervals import difference
 from carlib.report.rows import compared, groups
 
 BUDGET = ("model", "weights", "size", "epochs")  # what two ways to learn must have in common
+AS_THEY_COME = ("", "features")  # what is compared: the output, or what lies below the last layer
 Difference = dict[str, object]
 Seeds = list[Record]
 
@@ -27,6 +28,7 @@ def differences(records: Sequence[Record]) -> dict[str, object]:
     frozen = next((s for s in named.values() if s[0].recipe["name"] == "lite0_frozen"), [])
     earlier = [s for s in named.values() if s[0].recipe["name"] in METHODS]
     unseen, pairs = compared(records, "retrieval", "unseen"), compared(records, "verification")
+    earlier_pairs = compared(records, "verification", earlier=True)
     return {
         "pretraining": difference(tops["pretrained"], tops["random"], "accuracy"),
         "frozen": difference(frozen, tops["random"], "accuracy"),
@@ -42,7 +44,7 @@ def differences(records: Sequence[Record]) -> dict[str, object]:
         ),
         "layers": layers(unseen, "recall_at_1"),
         "pairs": against_baselines(pairs, "hard_auc"),
-        "siamese": siamese(pairs, "hard_auc"),
+        "siamese": siamese(pairs, "hard_auc") or siamese(earlier_pairs, "hard_auc"),
     }
 
 
@@ -60,9 +62,12 @@ def against_baselines(labels: Mapping[str, Seeds], score: str) -> Difference | N
 
 def naming(labels: Mapping[str, Seeds], score: str) -> Difference | None:
     """The best network that learned to compare, and against it the best that learned to name with
-    the same body, photos and epochs.
+    the same body, photos and epochs; features or embeddings as they come, on no axes of their own.
     """
-    learned = [seeds for seeds in labels.values() if not _is_untrained(seeds)]
+    learned = [
+        seeds for seeds in labels.values()
+        if not _is_untrained(seeds) and seeds[0].scoring.get("points", "") in AS_THEY_COME
+    ]  # fmt: skip
     compares = strongest([s for s in learned if s[0].recipe["embedding"]], score)
     names = [s for s in learned if not s[0].recipe["embedding"] and _alike(s, compares)]
     return difference(strongest(names, score), compares, score)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from carlib.data.audit import MAX_RATIO, MIN_SIDE
+from carlib.evaluation.metrics import FEWER_RESAMPLES, RESAMPLES
 from carlib.experiment.network import make_network
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, the_one
@@ -57,6 +58,8 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "data": STANFORD,
         "records": [record.name for record in records],
         "figures": [name for name in FIGURES if (root / "figures" / name).exists()],
+        "resamples": RESAMPLES,
+        "fewer_resamples": FEWER_RESAMPLES,
         "limits": {"side": MIN_SIDE, "ratio": MAX_RATIO},
         **{key: record.name if record else None for key, record in (tops | single).items()},
         "shown": {record.name: shown_name(record) for record in records if record.recipe},
@@ -68,6 +71,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         "usual_body": USUAL_BODY,
         "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
         "verification": verification_rows(records),
+        "earlier_verification": verification_rows(records, earlier=True),
         "differences": differences(records),
         "tried": tried_rows(records),
         "time": time_rows(records),

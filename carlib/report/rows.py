@@ -180,11 +180,15 @@ def _way(record: Record) -> str:
 # --- comparing photos ---------------------------------------------------------------------------
 
 
-def compared(records: Sequence[Record], kind: str, topic: str = "") -> dict[str, list[Record]]:
+def compared(
+    records: Sequence[Record], kind: str, topic: str = "", earlier: bool = False
+) -> dict[str, list[Record]]:
     """Seeds of every row that compares photos of Stanford Cars, by its label.
 
     `kind` and `topic` are those of the records: "retrieval" among "same" or "unseen" classes, or
-    "verification". Raises `RunError` when the rows did not score the same photos.
+    "verification". Of the latter, rows that scored the lists of pairs as they are made now, or the
+    `earlier` ones, never both: they are other questions. Raises `RunError` when the rows did not
+    score the same photos.
     """
     chosen = [
         record
@@ -192,7 +196,13 @@ def compared(records: Sequence[Record], kind: str, topic: str = "") -> dict[str,
         if (record.kind, record.topic) == (kind, topic) and record.data.get("dataset") == STANFORD
     ]
     same_photos(chosen)
-    return by_label(chosen)
+    now = any(map(lists_of, chosen))  # records from before these lists do not say which theirs are
+    return by_label([record for record in chosen if earlier != (bool(lists_of(record)) == now)])
+
+
+def lists_of(record: Record) -> str:
+    """Digest of the pairs that a verification scored; "" where it does not say."""
+    return record.scoring.get("pairs", "")
 
 
 def retrieval_rows(records: Sequence[Record], protocol: str) -> list[Row]:
@@ -200,9 +210,11 @@ def retrieval_rows(records: Sequence[Record], protocol: str) -> list[Row]:
     return _best_first(compared(records, "retrieval", protocol), "recall_at_1")
 
 
-def verification_rows(records: Sequence[Record]) -> list[Row]:
-    """Pairs of unseen classes, the same or not: a row per recipe, best AUC on hard pairs first."""
-    return _best_first(compared(records, "verification"), "hard_auc")
+def verification_rows(records: Sequence[Record], earlier: bool = False) -> list[Row]:
+    """Pairs of unseen classes, the same or not: a row per recipe, best AUC on hard pairs first; on
+    the lists as they are made now, or on `earlier` ones.
+    """
+    return _best_first(compared(records, "verification", earlier=earlier), "hard_auc")
 
 
 def _best_first(labels: dict[str, list[Record]], score: str) -> list[Row]:

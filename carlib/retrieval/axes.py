@@ -16,11 +16,11 @@ from carlib.data.catalog import Catalog
 from carlib.data.digests import digest_of
 from carlib.errors import RunError
 from carlib.experiment.checkpoint import Checkpoint
-from carlib.experiment.outputs import half
+from carlib.experiment.outputs import in_bytes
 from carlib.retrieval.embeddings import Embeddings, embed, scaled
 
 WAYS = ("plain", "centered", "whitened", "within")
-MOST_AXES = 256  # of the points that are compared and kept
+MOST_AXES = 256  # of whitened and within points
 LEAST_VARIANCE = 1e-12  # of an axis that is made as long as the others
 
 
@@ -106,21 +106,22 @@ def on_axes(
     checkpoint: Checkpoint, catalog: Catalog, way: str, *parts: Embeddings
 ) -> tuple[list[Embeddings], list[Embeddings]]:
     """Embeddings on axes fitted on train photos of the classes that the network learned, the first
-    of the catalog: as they are kept, on MOST_AXES and in half precision, and with all digits.
+    of the catalog: as they are kept, in bytes, and with all digits.
 
-    The latter keep all axes too where the way is plain or centered.
+    Plain and centered points keep all dims. Where all classes were learned, what is kept is on
+    MOST_AXES: a million photos fit, and along those axes learned classes differ.
     """
     learned = catalog.select_classes(range(len(checkpoint.class_names)))
-    dims = parts[0].vectors.shape[1]
-    if way == "plain" and (dims <= MOST_AXES or "train" not in learned.split_sizes):
+    dims, all_learned = parts[0].vectors.shape[1], not checkpoint.learned_a_part(catalog)
+    cut = all_learned and dims > MOST_AXES and "train" in learned.split_sizes
+    if way == "plain" and not cut:
         return [_rounded(part) for part in parts], list(parts)
     known = embed(checkpoint, learned, "train", progress=False).labelled
-    axes = Axes.fit(known.vectors, way, known.labels)
     most = dims if way in ("plain", "centered") else MOST_AXES
     exact = Axes.fit(known.vectors, way, known.labels, most)
-    kept = [_rounded(axes.apply(part)) for part in parts]
-    return kept, [exact.apply(part) for part in parts]
+    axes = Axes.fit(known.vectors, way, known.labels) if cut else exact
+    return [_rounded(axes.apply(part)) for part in parts], [exact.apply(part) for part in parts]
 
 
 def _rounded(points: Embeddings) -> Embeddings:
-    return replace(points, vectors=half(points.vectors).astype(np.float32))
+    return replace(points, vectors=in_bytes(points.vectors))

@@ -17,10 +17,9 @@ from sklearn.metrics import accuracy_score, auc, precision_recall_fscore_support
 
 from carlib.errors import RunError
 from carlib.evaluation.calibration import calibration_error
-from carlib.evaluation.metrics import interval
+from carlib.evaluation.metrics import FEWER_RESAMPLES, interval
 
 FARS = (1e-1, 1e-2, 1e-3)  # false accept rates at which true accepts are told
-RESAMPLES = 200  # draws of classes behind every interval
 DRAWN_FARS = np.logspace(-3, 0, 61)  # where a record keeps the curve
 BINS = np.linspace(-1, 1, 51)  # of similarity, in which a record counts pairs
 
@@ -121,7 +120,7 @@ def verification_scores(
     known, codes = np.unique(classes, return_inverse=True)
     codes = codes.reshape(classes.shape)
     draws = []
-    while len(draws) < RESAMPLES:
+    while len(draws) < FEWER_RESAMPLES:
         times = np.bincount(generator.integers(0, len(known), len(known)), minlength=len(known))
         one, other = times[codes[:, 0]], times[codes[:, 1]]
         weight = np.where(same, one, one * other).astype(float)

@@ -24,7 +24,7 @@ from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
 from carlib.evaluation.metrics import RECALLS, bootstrap, interval, ranking_scores
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
-from carlib.experiment.outputs import Outputs, half, kept_of, photo_table
+from carlib.experiment.outputs import POINTS, Outputs, kept_of, photo_table
 from carlib.experiment.record import Record
 from carlib.experiment.run import Run
 from carlib.retrieval.axes import on_axes, points_of
@@ -154,7 +154,7 @@ def _retrieval_record(
     *parts: Embeddings,  # queries, and the gallery where they do not search each other
 ) -> Record:
     kept, exact = on_axes(checkpoint, catalog, points, *parts)
-    tensors = dict(zip(("embeddings", "gallery"), (half(p.vectors) for p in kept), strict=False))
+    tensors = dict(zip(POINTS, (p.vectors for p in kept), strict=False))
     if keep and checkpoint.learned_a_part(catalog) and has_protocol(checkpoint, catalog):
         # With the pairs that they are verified by, the file is that of the other record too.
         tensors |= VerificationProtocol.of(checkpoint, catalog, progress=False).rows

@@ -16,11 +16,12 @@ import pandas as pd
 from carlib.data.catalog import Catalog
 from carlib.data.pairs import LEVELS, has_pairs, make_lists, pair_positions
 from carlib.data.readers import compcars
+from carlib.data.table import digest_of_lines, photo_stem
 from carlib.errors import DataError, RunError
 from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
-from carlib.experiment.outputs import Outputs, half, kept_of, photo_table
+from carlib.experiment.outputs import Outputs, kept_of, photo_table
 from carlib.experiment.record import Record, append_to_ledger
 from carlib.experiment.run import Run
 from carlib.retrieval.axes import on_axes, points_of
@@ -177,10 +178,19 @@ class VerificationProtocol:
         lists = {"fitting": self.fitting, **self.scored}
         return {name: _rows(self.points, pairs).astype(np.int32) for name, pairs in lists.items()}
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the scored pairs and their answers, by the photos' file stems."""
+        return digest_of_lines([
+            f"{level}|{photo_stem(one)}|{photo_stem(other)}|{same}"
+            for level, pairs in self.scored.items()
+            for one, other, same in pairs[["a", "b", "same"]].itertuples(index=False)
+        ])  # fmt: skip
+
     def outputs(self, checkpoint: Checkpoint) -> Outputs:
         """The network's embeddings, and every pair as two of their rows."""
         return Outputs(
-            {"embeddings": half(self.points.vectors)} | self.rows,
+            {"embeddings": self.points.vectors} | self.rows,
             photo_table(self.points.table),
             about=whose(checkpoint, self.data, points_of(checkpoint, self.way)),
         )
@@ -285,7 +295,8 @@ def score_verification(
         data=protocol.data,
         metrics=found["metrics"],
         scoring=scoring_of(checkpoint)
-        | {"points": points_of(checkpoint, points), "lists": protocol.lists},
+        | {"points": points_of(checkpoint, points)}
+        | {"lists": protocol.lists, "pairs": protocol.digest},
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
         per_class=found["per_class"],

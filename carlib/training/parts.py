@@ -189,6 +189,11 @@ def _labelled(store: PhotoStore) -> tuple[np.ndarray, np.ndarray, dict[str, str]
     bare = store.rows[train[store.labels[train] < 0]]
     train = train[store.labels[train] >= 0]
     for split, positions in (("train", train), ("val", val)):
+        if split not in catalog.split_sizes and split == "val":
+            raise RunError(
+                f"{catalog.name}: no class has two different photos, so none could be kept back as "
+                f"val; add photos, or a folder val/"
+            )
         if not len(positions):
             raise RunError(
                 f"{catalog.name}: no photo with a label in split {split!r} can be read; it has "

@@ -30,6 +30,16 @@ def read_any(root: Path, task: str = "") -> Catalog:
             f"{root}: there is no such file or folder. Give the folder of a data set, or "
             f"'showroom' for the drawn cars; data/README.md says how to get the real ones."
         )
+    try:
+        return _read(root, task)
+    except PermissionError as error:
+        raise DataError(
+            f"{error.filename}: cannot be looked into ({error.strerror}). Give yourself the right "
+            f"to read it (chmod -R u+rX), or move it elsewhere."
+        ) from error
+
+
+def _read(root: Path, task: str) -> Catalog:
     readers = [import_module(f"{__name__}.{module}") for module in _MODULES]
     for reader in readers:
         if reader.detect(root):

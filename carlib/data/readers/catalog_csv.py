@@ -92,6 +92,8 @@ def _about(file: Path) -> dict:
 
 def _names_of_rows(file: Path, table: pd.DataFrame) -> tuple[str, ...]:
     """Class names in label order, when every label from 0 up has a row."""
+    if table["label"].notna().any() != table["class_name"].notna().any():
+        raise DataError(f"{file}: label and class_name go together; fill in both columns, or none.")
     known = table[["label", "class_name"]].dropna().drop_duplicates().sort_values("label")
     if known["label"].to_list() != list(range(len(known))):
         raise DataError(

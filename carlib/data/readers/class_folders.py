@@ -16,7 +16,7 @@ import pandas as pd
 from carlib.data.catalog import Catalog, recognized
 from carlib.data.class_names import canonical_order, true_name
 from carlib.data.sources import FolderSource
-from carlib.data.table import BOX, SPLITS
+from carlib.data.table import BOX, SPLITS, check_text
 from carlib.errors import DataError
 from carlib.files import read_file
 
@@ -48,13 +48,11 @@ def read(root: Path) -> Catalog:
         for split, name, folder in class_folders
         for photo in _photos(folder)
     ]
+    check_text(root, (text for path, name, _ in rows for text in (path, name)))
     table = pd.DataFrame(rows, columns=["path", "class_name", "split"])
     folders = sorted({name for _, name, _ in class_folders})
-    if empty := sorted(set(folders) - set(table["class_name"])):
-        raise DataError(
-            f"{base}: the class folder {empty[0]!r} holds no photos ({', '.join(ENDINGS)}). Put "
-            f"them in, or delete the folder."
-        )
+    if empty := set(folders) - set(table["class_name"]):
+        raise _no_photos(next(folder for _, name, folder in class_folders if name in empty))
     class_names = canonical_order(folders)
     place = {name: label for label, name in enumerate(class_names)}
     table["label"] = table["class_name"].map(place)
@@ -62,6 +60,16 @@ def read(root: Path) -> Catalog:
     name = recognized(class_names).dataset or root.resolve().name
     catalog = Catalog.from_rows(table, class_names, name, FolderSource(root))
     return replace(catalog, notes=_unread(root, set(table["path"])))
+
+
+def _no_photos(folder: Path) -> DataError:
+    """What to say of a class folder without photos: they may lie deeper, or it is no class."""
+    deeper = next((p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS), None)
+    if deeper is None:
+        mend = f"Put some in ({', '.join(ENDINGS)}), or move the folder away if it is no class."
+    else:
+        mend = f"Its photos lie deeper, such as {deeper.relative_to(folder)}: move them up."
+    return DataError(f"{folder}: no photo lies directly in this class folder. {mend}")
 
 
 def _base(root: Path) -> Path:
@@ -85,7 +93,7 @@ def _unread(root: Path, paths: set[str]) -> tuple[str, ...]:
     """A note of the files below a folder that are neither photos nor usual beside them."""
     found: dict[tuple[str, str], list[str]] = {}
     for folder, inside, files in os.walk(root):
-        inside[:] = sorted(name for name in inside if not name.startswith((".", "__")))
+        inside[:] = sorted(name for name in inside if not _hidden(name))
         for name in sorted(files):
             path = (Path(folder) / name).relative_to(root)
             if path.as_posix() not in paths and not name.startswith("."):
@@ -113,8 +121,12 @@ def _class_folders(base: Path) -> list[tuple[str, str, Path]]:
 def _folders(base: Path) -> list[Path]:
     if not base.is_dir():
         return []
-    hidden = (".", "__")
-    return sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith(hidden))
+    return sorted(p for p in base.iterdir() if p.is_dir() and not _hidden(p.name))
+
+
+def _hidden(name: str) -> bool:
+    """Folders that systems and archives leave beside those of people."""
+    return name.startswith(".") or name in ("__MACOSX", "__pycache__")
 
 
 def _photos(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from carlib.data.catalog import Catalog, recognized
 from carlib.data.class_names import canonical_order, stanford_class_names, true_name
+from carlib.data.readers import class_folders
 from carlib.data.sources import ParquetSource
 from carlib.data.table import SPLITS
 from carlib.errors import DataError
@@ -32,8 +33,21 @@ _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})(?:-[0-
 
 
 def detect(root: Path) -> bool:
-    """True for a parquet file, and for a folder holding some."""
-    return bool(_files(root))
+    """True for a parquet file, and for a folder holding some, unless it is one of class folders
+    and the files hold no photos.
+    """
+    files = _files(root)
+    if root.is_file() or not files:
+        return bool(files)
+    return any(map(_may_hold_photos, files)) or not class_folders.detect(root)
+
+
+def _may_hold_photos(file: Path) -> bool:
+    try:
+        check_regular(file)
+        return "image" in pq.read_schema(file).names
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def read(root: Path) -> Catalog:
