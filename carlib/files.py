@@ -6,6 +6,7 @@ No file of carlib is ever a pickle: tensors are safetensors with a description i
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -118,7 +119,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Text is written as UTF-8. Raises `RunError` naming the file where that cannot be done.
     """
     data = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Machines that share a folder may give two processes one number.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(3).hex()}.tmp")
     with writing(path):
         try:
             with temporary.open("wb") as file:
@@ -186,3 +188,8 @@ def portable(root: Path, folder: Path) -> str:
     if root.is_relative_to(folder) or folder.is_relative_to(root):
         return Path(os.path.relpath(root, folder)).as_posix()
     return root.as_posix()
+
+
+def digits_of(data: bytes) -> str:
+    """16 hex digits over the bytes of a file."""
+    return hashlib.sha256(data).hexdigest()[:16]

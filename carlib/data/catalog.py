@@ -173,7 +173,15 @@ class Catalog:
 
         The order of the rows does not matter. Photos that were replaced are seen at once.
         """
-        return digest_of_lines([self._rows_digest, *self.digests[self._by_path]])
+        return self.fingerprint_of(self.digests)
+
+    def fingerprint_of(self, digests: np.ndarray) -> str:
+        """The fingerprint with these `digests` (n,): of what was decoded a while ago, say."""
+        return digest_of_lines([self._rows_digest, *digests[self._by_path]])
+
+    def photos_digest(self, rows: np.ndarray) -> str:
+        """16 hex digits over the photos of some rows in their order: paths and bytes."""
+        return digest_of_lines([*self.table["path"].iloc[rows], *self.digests[rows]])
 
     @functools.cached_property
     def _by_path(self) -> np.ndarray:

@@ -34,9 +34,7 @@ def open_catalog(name_or_path: str | os.PathLike[str], **options: Any) -> Catalo
         from carlib.data.readers import read_any
 
         if not name:
-            raise DataError(
-                "no data set is named; is a variable empty? Give a folder"
-            )
+            raise DataError("no data set is named; is a variable empty? Give a folder")
         catalog = read_any(Path(os.path.expanduser(name)), **options)  # "~name" may be a folder
     for word in (word for word in words if word in TARGETS):
         catalog = catalog.by(word)

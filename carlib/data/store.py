@@ -6,6 +6,7 @@ file holds.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import zlib
@@ -48,6 +49,7 @@ class PhotoStore:
     left_out: dict[str, str]
     digests: np.ndarray
     key: str
+    fingerprint: str  # the catalog's, with the photos as they were decoded
 
     @classmethod
     def open(cls, catalog: Catalog, framing: Framing, progress: bool = True) -> PhotoStore:
@@ -71,7 +73,10 @@ class PhotoStore:
         if pixels is None:
             first = next(iter(meta["left_out"].items()), ("the catalog", "is empty"))
             raise DataError(f"{catalog.name}: no photo can be read; first: {': '.join(first)}")
-        return cls(catalog, framing, pixels, rows, meta["left_out"], digests[rows], key)
+        return cls(
+            catalog, framing, pixels, rows, meta["left_out"], digests[rows], key,
+            catalog.fingerprint_of(digests),
+        )  # fmt: skip
 
     def __getstate__(self) -> dict:
         """A worker process maps the file again, instead of being sent all its bytes."""
@@ -128,6 +133,8 @@ def _check_sums(flat: np.ndarray, chunk: int) -> list[int]:
 def _build(
     stem: Path, catalog: Catalog, framing: Framing, digests: np.ndarray, progress: bool
 ) -> dict:
+    for half_written in stem.parent.glob(f"{glob.escape(stem.name)}.*.tmp"):  # by killed processes
+        half_written.unlink(missing_ok=True)
     temporary = Path(f"{stem}.{os.getpid()}.tmp")
     rows, left_out, written = [], {}, 0
     try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ from carlib.experiment.outputs import LARGEST, Outputs, class_table, half, photo
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import Record, append_to_ledger
 from carlib.experiment.run import Run
+
+Found = TypeVar("Found")
 
 
 def logits_of(
@@ -89,6 +92,26 @@ def ready(
     return Scorer.of(checkpoint), store, positions
 
 
+def of_photos_that_stay(function: Callable[..., Found]) -> Callable[..., Found]:
+    """A way of scoring, `function(checkpoint, catalog, …)`, that refuses to say anything of photos
+    that were replaced meanwhile: its record's fingerprint would be of others than were scored.
+    """
+
+    @functools.wraps(function)
+    def scored(checkpoint: Checkpoint, catalog: Catalog, *more: Any, **named: Any) -> Found:
+        before = catalog.fingerprint
+        found = function(checkpoint, catalog, *more, **named)
+        if catalog.fingerprint != before:
+            raise RunError(
+                f"{catalog.name}: photos changed while they were scored; score them again when "
+                f"nothing writes to the folder"
+            )
+        return found
+
+    return scored
+
+
+@of_photos_that_stay
 def evaluate(
     checkpoint: Checkpoint, catalog: Catalog, split: str = "val", run: Run | None = None
 ) -> Record:
@@ -105,7 +128,7 @@ def evaluate(
     logits = views[0]  # every row of a table is one view; what a second one gains stands beside it
     seconds = time.perf_counter() - started
     data = scored_data(catalog, split, len(labels))
-    epochs = run.epoch_logits() if run and split == "val" else {}
+    epochs = run.epoch_logits(catalog.photos_digest(rows)) if run and split == "val" else {}
     outputs = Outputs(
         {"logits": half(logits), "with_mirror": _answers(views.mean(0))} | epochs,
         photo_table(catalog.table.iloc[rows]),
@@ -189,6 +212,7 @@ def _learned_classes(recipe: Recipe, catalog: Catalog) -> pd.DataFrame:
     return table.assign(train=pd.array(counts, "Int64"))
 
 
+@of_photos_that_stay
 def evaluate_views(checkpoint: Checkpoint, catalog: Catalog, split: str = "val") -> Record:
     """What the mean over all `VIEWS` of a photo gains (test-time augmentation); not yet written.
 

@@ -102,7 +102,8 @@ class Checkpoint:
         mean, std = statistics_of(recipe)
         with drawing_from(recipe.seed):
             model = make_network(recipe, catalog.num_classes, begin=True).eval()
-        digest = hashlib.sha256()
+        seen = (recipe.framing, recipe.scored_size, recipe.grayscale, [*mean], [*std])
+        digest = hashlib.sha256(repr(seen).encode())  # networks that see photos otherwise differ
         for value in model.state_dict().values():
             digest.update(value.contiguous().numpy().tobytes())
         about = {"kept": UNTRAINED}

@@ -21,8 +21,8 @@ from safetensors.numpy import load, save
 from carlib.data.catalog import Catalog
 from carlib.data.table import DTYPES, labels_of, photo_stem
 from carlib.errors import RunError
-from carlib.experiment.record import Record, digits_of
-from carlib.files import read_file
+from carlib.experiment.record import Record
+from carlib.files import digits_of, read_file
 from carlib.paths import outputs_of, results_root
 
 LARGEST = 13_000_000  # bytes of one file

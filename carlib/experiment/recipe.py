@@ -118,6 +118,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # 0 for 0.0: JSON would give another hash back
+            value = getattr(self, field.name)
+            if type(field.default) is float and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
         for field, (low, high) in RANGES.items():
             value = getattr(self, field)
             if not low <= value <= high and not (field in OR_ZERO and value == 0):  # NaN too

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ import numpy as np
 from carlib.distributed import is_main
 from carlib.errors import RunError
 from carlib.experiment.host import commit, hardware, versions
-from carlib.files import checked, made, read_json, write_atomically, writing
+from carlib.files import checked, digits_of, made, read_json, write_atomically, writing
 from carlib.paths import file_name, outputs_of, results_root
 
 DATA = ("fingerprint", "split", "split_hash")  # what identifies the photos that were scored
@@ -158,11 +159,6 @@ class Record:
         return [key for key in mine if mine[key] != theirs[key]]
 
 
-def digits_of(data: bytes) -> str:
-    """16 hex digits over the bytes of a file."""
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 def _is_used(outputs: str, folder: Path) -> bool:
     """Does a record of the folder belong to this file of outputs?"""
     mark = f'"outputs": "{outputs}"'.encode()
@@ -182,7 +178,7 @@ def read_record(path: Path) -> Record:
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError) as error:  # no JSON, no text, no object of these fields
-        raise RunError(f"{path}: not a record ({error}); make it again") from None
+        raise RunError(f"{path}: not a record ({error}); delete it, and make it again") from None
 
 
 def the_one(
@@ -218,8 +214,15 @@ def append_to_ledger(entry: Mapping[str, Any], folder: Path | None = None) -> Pa
     except ValueError:
         raise RunError(f"{path}: a value is not a finite number: {entry}") from None
     if is_main():
-        with writing(path), path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        with writing(path), path.open("a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            cut = end and file.read(1) != b"\n"  # by a kill, or a disk that was full
+            try:
+                file.write(("\n" * bool(cut) + line).encode())
+            except OSError:
+                file.truncate(end)
+                raise
     return path
 
 

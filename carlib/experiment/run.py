@@ -11,6 +11,8 @@ import csv
 import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,15 +26,24 @@ from carlib.experiment.recipe import Recipe, recipe_from_json
 from carlib.files import (
     NUMBER,
     checked,
+    digits_of,
     load_tensors,
     read_file,
     save_tensors,
     write_atomically,
 )
+from carlib.models.backbones import local_weights
 from carlib.paths import file_name, runs_root
 
 if TYPE_CHECKING:
     import torch
+
+
+# Files that are written into the folder, as a kill can leave them.
+HALF_WRITTEN = re.compile(
+    r"((recipe|data|finished)\.json|metrics\.csv|(best|best\.next|last|state|epoch-\d+)\.safetensors)"
+    r"\..*\.tmp"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Run:
         same names, or one that was replaced, have a run of their own. A folder given by name that
         already holds another recipe or other photos is refused.
         """
-        data = trained_data(catalog)
+        data = begun_with(recipe, catalog)
         key = hashlib.sha256(f"{recipe.hash}{data['fingerprint']}".encode()).hexdigest()[:8]
         named = file_name(recipe.name, catalog.name, f"seed{recipe.seed}", key)
         run = cls(Path(folder) if folder else runs_root() / named, recipe)
@@ -64,7 +75,13 @@ class Run:
             raise RunError(
                 f"{run.folder}: holds another recipe (it has {differing}); choose another folder"
             )
-        if run._text("data.json", json.loads, data) != data:
+        known = run._text("data.json", json.loads, data)
+        if data.get("weights") != known.get("weights", data.get("weights")):
+            raise RunError(
+                f"{run.folder}: was begun from other pretrained weights than lie in "
+                f"{local_weights(recipe.model)} now; put those back, or choose another folder"
+            )
+        if any(known.get(key) != data[key] for key in ("catalog", "fingerprint")):
             raise RunError(
                 f"{run.folder}: was begun with another catalog or split, with other photos, or by "
                 f"a version that did not look at their bytes; choose another folder"
@@ -73,10 +90,11 @@ class Run:
 
     def claim(self, catalog: Catalog) -> None:
         """Say in the folder which recipe and catalog it belongs to; sweep after a killed run."""
-        for half_written in self.folder.glob("*.tmp"):
-            half_written.unlink()
+        for path in self.folder.glob("*.tmp"):
+            if HALF_WRITTEN.match(path.name):
+                path.unlink(missing_ok=True)
         write_atomically(self.folder / "recipe.json", self.recipe.to_json())
-        write_atomically(self.folder / "data.json", json.dumps(trained_data(catalog)))
+        write_atomically(self.folder / "data.json", json.dumps(begun_with(self.recipe, catalog)))
 
     def _text(self, name: str, parse: Callable[[str], Any], default: Any) -> Any:
         """A parsed file of the folder, the default where there is none."""
@@ -100,6 +118,35 @@ class Run:
         return self.folder / "last.safetensors"
 
     @property
+    def next_best(self) -> Path:
+        """Where the best weights wait until the state knows of them."""
+        return self.folder / "best.next.safetensors"
+
+    def settle_best(self, best_epoch: int) -> None:
+        """Have the weights that wait be the best ones, if the state says so; else forget them."""
+        if self.next_best.exists():
+            if load_tensors(self.next_best)[1].get("epoch") == best_epoch:
+                os.replace(self.next_best, self.best)
+            else:
+                self.next_best.unlink()
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not those which the finished training ended with."""
+        ended_with = self.summary.get("weights")  # not in summaries of earlier versions
+        found = digits_of(read_file(self.kept)) if self.kept.exists() else ""
+        if not found or found != (ended_with or found):
+            what = "is another file now" if found else "is gone"
+            raise RunError(
+                f"{self.kept}: {what}; put back what the training ended with, or delete the "
+                f"folder to train again"
+            )
+
+    @property
+    def begun_with(self) -> dict[str, str]:
+        """What the folder says it learns from, see `begun_with`."""
+        return self._text("data.json", json.loads, {})
+
+    @property
     def state(self) -> Path:
         return self.folder / "state.safetensors"
 
@@ -114,12 +161,16 @@ class Run:
             raise RunError(f"{self.folder}: this run has not finished; train it first")
         return self._text("finished.json", _summary, None)
 
-    def keep_epoch(self, epoch: int, logits: torch.Tensor) -> None:
-        """Keep what the network said of the val photos after an epoch, in half precision."""
-        save_tensors(self.folder / f"epoch-{epoch:04d}.safetensors", {"logits": logits.half()}, {})
+    def keep_epoch(self, epoch: int, logits: torch.Tensor, photos: str) -> None:
+        """Keep what the network said of the val photos after an epoch, in half precision, and the
+        digest of these photos in their order.
+        """
+        path = self.folder / f"epoch-{epoch:04d}.safetensors"
+        save_tensors(path, {"logits": logits.half()}, {"photos": photos})
 
-    def epoch_logits(self) -> dict[str, np.ndarray]:
-        """{"epochs": (epochs, photos, classes) float16} where `keep_epoch` was called, else {}.
+    def epoch_logits(self, photos: str) -> dict[str, np.ndarray]:
+        """{"epochs": (epochs, photos, classes) float16} where `keep_epoch` was called of the photos
+        with this digest, else {}.
 
         `RunError` where epochs are missing, as when the training was begun without keeping them.
         """
@@ -130,8 +181,10 @@ class Run:
                 f"{self.folder}: keeps val logits of {len(files)} epochs of {looks}; delete the "
                 f"epoch-* files, or the folder to train again"
             )
-        kept = [load_tensors(path)[0]["logits"].numpy() for path in files]
-        return {"epochs": np.stack(kept)} if kept else {}
+        loaded = [load_tensors(path) for path in files]
+        if not loaded or any(about.get("photos") != photos for _, about in loaded):
+            return {}
+        return {"epochs": np.stack([tensors["logits"].numpy() for tensors, _ in loaded])}
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write `metrics.csv`, one row per epoch."""
@@ -169,6 +222,10 @@ def _history(text: str) -> list[dict[str, float]]:
     return numbers
 
 
-def trained_data(catalog: Catalog) -> dict[str, str]:
-    """Which photos a run is about: the catalog's name, for people, and its fingerprint."""
-    return {"catalog": catalog.name, "fingerprint": catalog.fingerprint}
+def begun_with(recipe: Recipe, catalog: Catalog) -> dict[str, str]:
+    """What a run learns from: the catalog's name, for people, and its fingerprint; and the digest
+    of the pretrained weights, where they lie on this machine.
+    """
+    data = {"catalog": catalog.name, "fingerprint": catalog.fingerprint}
+    path = local_weights(recipe.model) if recipe.weights == "pretrained" else None
+    return data | ({"weights": digits_of(read_file(path))} if path else {})

@@ -14,7 +14,7 @@ from torch import nn
 
 from carlib.data.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation.evaluate import scored_data, scoring_of
+from carlib.evaluation.evaluate import of_photos_that_stay, scored_data, scoring_of
 from carlib.evaluation.scorer import Scorer
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
@@ -100,6 +100,7 @@ def sanity(
 # --- a network's record --------------------------------------------------------------------------
 
 
+@of_photos_that_stay
 def score_maps(
     checkpoint: Checkpoint,
     catalog: Catalog,

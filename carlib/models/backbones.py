@@ -7,6 +7,7 @@ trained from scratch are.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -206,16 +207,40 @@ def find_weights(backbone: Backbone) -> tuple[State, str]:
     raise WeightsError(f"no pretrained weights for {backbone.weights}; tried:\n{lines}")
 
 
+def local_weights(model: str) -> Path | None:
+    """The file of this machine that a backbone's pretrained weights are read from; None where it
+    has none, and the hub is asked.
+    """
+    for path in (_file_of, _file_in_package):
+        with contextlib.suppress(LookupError):
+            return path(BACKBONES[model])
+    return None
+
+
 def _in_file(backbone: Backbone) -> tuple[State, str]:
+    path = _file_of(backbone)
+    return read_weights(path), str(path)
+
+
+def _file_of(backbone: Backbone) -> Path:
     folder = weights_root()
     names = [f"{backbone.weights}{ending}" for ending in (".safetensors", ".pth")]
     for name in names:
         if (folder / name).exists():
-            return read_weights(folder / name), str(folder / name)
+            return folder / name
     raise LookupError(f"files {' or '.join(names)} in {folder} (CARLIB_WEIGHTS): not there")
 
 
 def _in_package(backbone: Backbone) -> tuple[State, str]:
+    import timm
+
+    file = _file_in_package(backbone)
+    with torch.device("meta"):  # names and shapes are enough
+        names = timm.create_model(backbone.weights).state_dict()
+    return in_order(read_weights(file), names, file), str(file)
+
+
+def _file_in_package(backbone: Backbone) -> Path:
     if not backbone.package:
         raise LookupError("packages: none carries these weights")
     try:
@@ -226,11 +251,7 @@ def _in_package(backbone: Backbone) -> tuple[State, str]:
     file = next((Path(package.__file__).parent / "models").glob("*.pth"), None)
     if file is None:
         raise LookupError(f"package {backbone.package}: installed, but holds no .pth file")
-    import timm
-
-    with torch.device("meta"):  # names and shapes are enough
-        names = timm.create_model(backbone.weights).state_dict()
-    return in_order(read_weights(file), names, file), str(file)
+    return file
 
 
 def _on_hub(backbone: Backbone) -> tuple[State, str]:

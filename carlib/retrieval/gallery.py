@@ -11,9 +11,9 @@ the digest of its bytes: one that was replaced since is told by `changed`.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +37,10 @@ KEPT = ("path", "label", "class_name", "make", "model", "year")  # beside every 
 FILTERS = ("class_name", "make", "model", "year")
 EXACT = 20_000  # so few photos are compared one by one when a filter leaves no more
 CANDIDATES = 16  # of "ivf_pq" per neighbor asked for, ranked again exactly
+# What `Gallery.save` writes, also when killed half-way. Other files of the folder stay.
+OURS = re.compile(
+    r"(index|photos)-\d+-\d+-\d+-[0-9a-f]{6}\.(faiss|parquet)(\..*\.tmp)?|gallery\.json\..*\.tmp"
+)
 ABOUT = {"kind": str, "network": str, "index": str, "table": str}  # what its description says
 Where = Mapping[str, object]  # a column of FILTERS: a value, or a list of values
 
@@ -168,9 +172,8 @@ class Gallery:
         write_atomically(folder / about["index"], faiss.serialize_index(self.index).tobytes())
         write_atomically(folder / about["table"], self.table.to_parquet())
         write_atomically(folder / "gallery.json", json.dumps(about, indent=1) + "\n")
-        patterns = ("index-*", "photos-*", "gallery.json.*")  # halves of killed writers, too
-        for old in itertools.chain.from_iterable(map(folder.glob, patterns)):
-            if old.name not in about.values():
+        for old in folder.iterdir():
+            if OURS.fullmatch(old.name) and old.name not in about.values():
                 with suppress(PermissionError):  # Windows: somebody reads it; the next one deletes
                     old.unlink()
 

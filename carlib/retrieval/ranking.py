@@ -20,7 +20,7 @@ import pandas as pd
 
 from carlib.data.catalog import Catalog
 from carlib.errors import RunError
-from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
+from carlib.evaluation.evaluate import lost, of_photos_that_stay, scored_data, scoring_of, whose
 from carlib.evaluation.metrics import RECALLS, bootstrap, interval, ranking_scores
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
@@ -111,6 +111,7 @@ def _class_rows(scores: pd.DataFrame, queries: Embeddings) -> list[dict[str, Any
     ]
 
 
+@of_photos_that_stay
 def score_retrieval(
     checkpoint: Checkpoint,
     catalog: Catalog,

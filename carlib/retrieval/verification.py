@@ -18,7 +18,7 @@ from carlib.data.pairs import LEVELS, has_pairs, make_lists, pair_positions
 from carlib.data.readers import compcars
 from carlib.data.table import digest_of_lines, photo_stem
 from carlib.errors import DataError, RunError
-from carlib.evaluation.evaluate import lost, scored_data, scoring_of, whose
+from carlib.evaluation.evaluate import lost, of_photos_that_stay, scored_data, scoring_of, whose
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
 from carlib.experiment.outputs import Outputs, kept_of, photo_table
@@ -254,6 +254,7 @@ def known_decision(points: Embeddings, catalog: Catalog) -> Decision:
     return Decision.fit(similarities(points, pairs)[0], pairs["same"].to_numpy())
 
 
+@of_photos_that_stay
 def score_verification(
     checkpoint: Checkpoint,
     catalog: Catalog,

@@ -23,13 +23,14 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from carlib.data.catalog import Catalog
+from carlib.distributed import all_agree
 from carlib.errors import RunError
 from carlib.evaluation.metrics import quick_metrics, quick_retrieval
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.outputs import LARGEST
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.run import Run
-from carlib.files import made, save_tensors, write_atomically, writing
+from carlib.files import digits_of, made, read_file, save_tensors, write_atomically, writing
 from carlib.models.networks import count_parameters
 from carlib.runtime import as_trained, prepare_process
 from carlib.training.epoch import lr_at, train_one_epoch
@@ -56,6 +57,7 @@ def load_or_train(
     """
     run = Run.of(recipe, catalog, folder)
     if run.finished:
+        run.check_weights()
         say(f"loaded {run.folder.name} (trained earlier; delete the folder to train again)")
     else:
         begun = "resuming" if run.state.exists() else "training"
@@ -114,9 +116,14 @@ def train(
             with writing(run.folder):
                 if main:
                     locks.enter_context(FileLock(run.folder / "lock", timeout=0))
+            run = Run.of(recipe, catalog, run.folder)  # another process may have ended it meanwhile
+            if all_agree(run.finished):
+                return run
             if main:
                 run.claim(catalog)
             parts, state = begin(run, catalog, accelerator, show, reuse_features, workers)
+            if main and parts.about["data"]["fingerprint"] != run.begun_with["fingerprint"]:
+                raise RunError(f"{catalog.name}: photos changed meanwhile; start again")
             parts.keep_epochs = keep_epochs
             with workers_may_end():
                 fit(run, parts, state, show, profile)
@@ -141,6 +148,8 @@ def begin(
     )
     state = TrainState(accumulate=recipe.accumulate)
     state = load_state(run.state, parts) if begun else state
+    if accelerator.is_main_process:
+        run.settle_best(state.best_epoch)
     spent = open_loader(parts, workers, show)
     state.seconds = state.seconds or spent
     settle_precision(parts, state, show)
@@ -205,7 +214,8 @@ def validate(run: Run, parts: Parts, state: TrainState) -> dict[str, float]:
     if parts.keep_epochs:
         val = outputs if parts.judge == "val" else outputs_at(parts, parts.store.positions("val"))
         if parts.accelerator.is_main_process:
-            run.keep_epoch(state.epoch, val)
+            rows = parts.store.rows[parts.store.positions("val")]
+            run.keep_epoch(state.epoch, val, parts.store.catalog.photos_digest(rows))
     if parts.recipe.embedding:
         metrics = quick_retrieval(outputs, labels)
     else:
@@ -243,9 +253,11 @@ def judge(run: Run, parts: Parts, state: TrainState, metrics: dict[str, float]) 
 
 
 def save_weights(run: Run, parts: Parts, state: TrainState, kept: str) -> None:
-    """Write the scored network as the run's "best" or "last" checkpoint."""
+    """Write the scored network as the run's "last" checkpoint, or as what becomes its "best" with
+    the state that knows of it.
+    """
     if parts.accelerator.is_main_process:
-        path = run.best if kept == "best" else run.last
+        path = run.next_best if kept == "best" else run.last
         about = parts.about | {"kept": kept, "epoch": state.epoch}
         save_tensors(path, parts.scored.state_dict(), about)
 
@@ -255,6 +267,7 @@ def keep(run: Run, parts: Parts, state: TrainState, row: dict[str, float]) -> No
     state.history.append(row)
     if parts.accelerator.is_main_process:
         save_state(run.state, parts, state)
+        run.settle_best(state.best_epoch)
         run.write_history(state.history)
 
 
@@ -263,6 +276,7 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
     save_weights(run, parts, state, "last")
     if not parts.accelerator.is_main_process:
         return
+    run.write_history(state.history)  # a kill may have come between the last state and it
     kept_epoch = state.best_epoch if parts.recipe.keep == "best" else state.epoch
     kept = next(row for row in state.history if row["epoch"] == kept_epoch)
     summary = {
@@ -272,6 +286,7 @@ def finish(run: Run, parts: Parts, state: TrainState) -> None:
         "kept": {k: v for k, v in kept.items() if k.startswith(("val_", "dev_"))},
         "seconds": state.seconds,
         "train_photos": len(parts.train),
+        "weights": digits_of(read_file(run.kept)),
         "photos_seen": state.step * parts.batches.batch_size,
         "parameters": count_parameters(parts.network),
         "precision": state.precision | {"choice": parts.precision},

@@ -26,7 +26,6 @@ from carlib.evaluation.features import Features, joined, pooled_features, says_t
 from carlib.evaluation.scorer import Scorer
 from carlib.experiment.network import make_network, statistics_of
 from carlib.experiment.recipe import Recipe
-from carlib.experiment.run import trained_data
 from carlib.models.freezing import Phase, parse_plan, set_trainable
 from carlib.models.losses import make_loss, make_metric_loss
 from carlib.runtime import half_precision, precision_on, the_device
@@ -143,7 +142,7 @@ def make_parts(
         mixing=_mixing(recipe, catalog.num_classes),
         precision=precision_on(accelerator.device, recipe.precision),
         about={
-            "data": trained_data(catalog),
+            "data": {"catalog": catalog.name, "fingerprint": store.fingerprint},
             "recipe": recipe.to_json(),
             "class_names": list(catalog.class_names),
             "mean": mean,
