@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 
 import nbformat
+from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
@@ -26,6 +27,32 @@ PAGES = {"README.md": "index.html", CARD: "model_card.html"}  # Markdown and its
 COPIED = ("report.pdf", "figures")
 UNTOLD = re.compile(r'alt="(No description has been provided for this image)"')
 LINK = re.compile(r'(href|src)="([^"#:]+)(#[^"]*)?"')  # to a file of the repository
+
+CODE = re.compile(r"(```.*?```|`[^`]*`)", re.DOTALL)
+FORMULA = re.compile(r"\$\$(?P<shown>.+?)\$\$|(?<!\\)\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)  # none is needed: formulas are MathML
+# What nbconvert's pages lack: code that scrolls where it is wider than a phone, one font for code,
+# and JupyterLab's dark colors for those who have asked for such.
+STYLE = """<style>
+:root {{ color-scheme: light dark; }}
+.jp-RenderedHTML .highlight pre {{ font-family: var(--jp-code-font-family); }}
+details pre {{ overflow-x: auto; }}
+nav {{ padding: 8px; font-family: var(--jp-content-font-family); }}
+.formula {{ display: block; overflow-x: auto; overflow-y: hidden; padding: 2px 0; }}
+@media (max-width: 900px) {{
+  .jp-InputArea, .jp-MarkdownOutput, .jp-Cell-inputWrapper {{ display: block; min-width: 0; }}
+  .jp-InputArea-editor {{ display: block; overflow-x: auto; }}
+}}
+@media (max-width: 600px) {{
+  .jp-RenderedImage {{ overflow-x: auto; }}
+  .jp-RenderedImage img {{ max-width: none; width: 640px; }}
+}}
+@media (prefers-color-scheme: dark) {{
+{dark}
+}}
+</style>
+</head>"""
+NAV = '<nav><a href="../index.html">Telling cars apart</a>{others}</nav>'
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -66,15 +93,42 @@ def build(folder: Path) -> list[Path]:
         title = text.partition("\n")[0].lstrip("# ")
         page = PAGE.format(title=title, body=with_pages(body, Path(source).parent))
         written.append(save(folder / target, page))
-    exporter = HTMLExporter()
     for path in notebooks():
-        notebook = nbformat.read(path, as_version=4)
-        title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
-        page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
-        page = with_words(page, notebook)
         target = folder / "notebooks" / f"{path.stem}.html"
-        written.append(save(target, with_pages(page, Path("notebooks"))))
+        written.append(save(target, with_pages(notebook_page(path), Path("notebooks"))))
     return written
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook as it was executed, readable without a network, on a phone and in the dark."""
+    notebook = with_formulas(nbformat.read(path, as_version=4))
+    title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
+    exporter = HTMLExporter()
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title}})
+    page = SCRIPT.sub("", with_words(page, notebook))
+    themes = (Path(folder) / "static" / "theme-dark.css" for folder in exporter.template_paths)
+    dark = next(theme for theme in themes if theme.exists())
+    style = STYLE.format(dark=dark.read_text(encoding="utf-8"))
+    others = "".join(f' · <a href="{one.stem}.html">{one.stem[:2]}</a>' for one in notebooks())
+    page = page.replace("</head>", style, 1)
+    return re.sub(r"<body[^>]*>", lambda body: body[0] + NAV.format(others=others), page, count=1)
+
+
+def with_formulas(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A notebook whose formulas are MathML, which browsers show without any script."""
+
+    def shown(found: re.Match[str]) -> str:
+        if found["shown"]:
+            formula = convert(found["shown"], display="block")
+            return f'<span class="formula">{formula}</span>'.replace("\n", " ")
+        return convert(found["inline"]).replace("\n", " ")
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts = CODE.split(cell.source)  # code stands at the odd places
+            parts[::2] = [FORMULA.sub(shown, part) for part in parts[::2]]
+            cell.source = "".join(parts)
+    return notebook
 
 
 def with_words(html: str, notebook: nbformat.NotebookNode) -> str:
