@@ -50,7 +50,7 @@ def test_the_card_has_the_records_numbers() -> None:
         "51 min",
     ):
         assert said in text
-    assert "| Coupe | 8 | 0.750 |" in text and "BMW M3 Coupe 2012 (0.50 of 4)" in text
+    assert "| Coupe | 8 | 0.750 |" in text and "BMW M3 Coupe 2012 (2 of 4)" in text
     assert "Not measured yet" in text
     assert model_card(ROOT, [fake_record()]) is None
 

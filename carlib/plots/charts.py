@@ -102,14 +102,26 @@ def class_map(points: pd.DataFrame) -> Figure:
     markers = dict(zip(names, cycle("os^Dv<>Pp*X"), strict=False))
     sns.scatterplot(points, x="x", y="y", hue=body, style=body, hue_order=names, style_order=names,
                     palette=colors, markers=markers, s=28, lw=0, ax=ax)  # fmt: skip
-    for _, row in points[:: max(1, len(points) // 24)].iterrows():
-        ax.annotate(short_name(row["class_name"], 40), (row["x"], row["y"]), fontsize=5,
+    for row in _apart(points):
+        ax.annotate(short_name(points["class_name"].iloc[row], 40),
+                    points[["x", "y"]].iloc[row], fontsize=6,
                     xytext=(3, 2), textcoords="offset points")  # fmt: skip
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="",
            title="Classes that look alike lie side by side")  # fmt: skip
     ax.grid(visible=False)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _apart(points: pd.DataFrame, most: int = 24) -> list[int]:
+    """Some rows whose names would not lie on each other: a name is wide and low."""
+    places = points[["x", "y"]].to_numpy(float)
+    places = places / np.maximum(np.ptp(places, axis=0), 1e-12) / (0.3, 0.04)
+    named: list[int] = []
+    for row, place in enumerate(places):
+        if len(named) < most and all(np.abs(place - places[other]).max() > 1 for other in named):
+            named.append(row)
+    return named
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -156,6 +168,7 @@ def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = Fal
     figure, ax = plt.subplots(figsize=(6, 2.6))
     _line_per_column(_from_one(values), ax)
     ax.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
+    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -5,6 +5,7 @@ Photos are read from a catalog or given as (height, width, 3) uint8.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -32,7 +33,8 @@ def montage(
         if photo is not None:
             ax.imshow(photo)
         if titles is not None:
-            ax.set_title(titles[number], fontsize=7, loc="center", wrap=True)
+            lines = [textwrap.fill(line, 20) for line in titles[number].split("\n")]
+            ax.set_title("\n".join(lines), fontsize=7, loc="center")
     return figure
 
 

@@ -39,7 +39,9 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
         split_hash=record.data["split_hash"],
         scores="\n".join(_scores(metrics)),
         groups="\n".join(_groups(record)),
-        worst="; ".join(f"{c['class']} ({c['recall']:.2f} of {c['photos']})" for c in worst),
+        worst="; ".join(
+            f"{c['class']} ({round(c['recall'] * c['photos'])} of {c['photos']})" for c in worst
+        ),
         ece=metrics["ece"],
         ece_calibrated=metrics["ece_calibrated"],
         passed=record.extra["known_share"],
