@@ -237,3 +237,13 @@ def test_a_line_that_was_cut_spoils_no_later_one(tmp_path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["checkpoint"] for line in (lines[0], lines[2])] == ["a", "c"]
     assert len(lines) == 3
+
+
+def test_features_whose_bits_turned_are_computed_again(toys):
+    checkpoint = Checkpoint.begin(toy_recipe(), toys)
+    first = embed(checkpoint, toys, progress=False).vectors
+    for path in (cache_root() / "features").glob("*.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 0x10
+        path.write_bytes(data)
+    np.testing.assert_array_equal(embed(checkpoint, toys, progress=False).vectors, first)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from carlib.cli import app
 from carlib.errors import RunError
-from carlib.experiment.outputs import Outputs
+from carlib.experiment.outputs import Outputs, in_bytes
 from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import evaluations
@@ -22,6 +22,7 @@ from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
 from carlib.report.missing import command, missing, orders
 from carlib.report.rows import retrieval_rows, rows_of, verification_rows
+from carlib.retrieval import verification
 
 
 def kept(name: str, seed: int, right: list[int], of: int = 60) -> Record:
@@ -193,3 +194,33 @@ def test_pairs_of_other_lists_are_another_question() -> None:
     assert {row["name"] for row in earlier} == {"siamese_lite0", "lite0_cpu"}
     assert len(verification_rows(before)) == 2 and not verification_rows(before, earlier=True)
     assert differences([*before, now])["pairs"] is None  # nothing to set it against
+
+
+def test_a_difference_of_pairs_draws_classes_as_their_own_intervals_do() -> None:
+    """From kept points and pairs: exact, where rows per class allow a first order only."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 8)
+    table = pd.DataFrame({"stem": [f"{n:03}" for n in range(96)], "label": labels})
+    table["class_name"] = [f"class {label}" for label in labels]
+    for column in ("make", "model", "year", "body"):
+        table[column] = pd.NA
+    pairs = np.stack([generator.permutation(96) for _ in range(2)], 1).astype(np.int32)
+    same = np.stack([np.arange(0, 96, 2), np.arange(1, 96, 2)], 1).astype(np.int32)
+    pairs = np.concatenate([same, pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]])
+    kept = []
+    for name, spread in (("lite0_cpu", 0.5), ("lite0_cpu_long", 3.0)):
+        points = generator.normal(size=(12, 16))[labels] + spread * generator.normal(size=(96, 16))
+        tensors = {"embeddings": in_bytes(points), "hard": pairs, "fitting": pairs}
+        outputs = Outputs(tensors, table)
+        found = verification.computed(outputs)
+        kept.append(replace(
+            fake_verification(name), metrics=found["metrics"],
+            per_class=found["per_class"], outputs_file=outputs.to_bytes(), outputs="",
+        ))  # fmt: skip
+    sharp, blurred = kept
+    told = difference([sharp], [blurred], "hard_auc")
+    low, high = told["interval"]
+    assert told["unit"] == "classes" and 0 < low < told["difference"] < high < 1
+    assert difference([sharp], [sharp], "hard_auc")["interval"] == [0, 0]
+    own = difference([sharp], [replace(blurred, outputs="", outputs_file=b"")], "hard_auc")
+    assert own["interval"] != told["interval"]

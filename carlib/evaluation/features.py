@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,17 +82,24 @@ def pooled_features(
             started = time.perf_counter()
             values = all_gather(_compute(scorer, store, shard(positions), progress), len(positions))
             # Half precision: a head learns the same from it, and a million photos take 2.5 GB.
-            tensors, about = {"values": values.half()}, {"seconds": time.perf_counter() - started}
+            tensors = {"values": values.half()}
+            seconds = time.perf_counter() - started
+            about = {"seconds": seconds, "check_sum": _check_sum(tensors["values"])}
             if is_main():
                 save_tensors(path, tensors, about)
     return Features(tensors["values"].to(scorer.device).float(), positions, about["seconds"])
 
 
 def _kept(path: Path) -> tuple[dict, dict] | None:
-    try:
-        return load_tensors(path)
-    except RunError:  # not there, or damaged
-        return None
+    with contextlib.suppress(RunError):  # not there, or cut
+        tensors, about = load_tensors(path)
+        if about.get("check_sum") == _check_sum(tensors["values"]):
+            return tensors, about
+    return None
+
+
+def _check_sum(values: torch.Tensor) -> int:
+    return zlib.crc32(values.numpy())
 
 
 @torch.no_grad()

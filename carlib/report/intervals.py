@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from carlib.evaluation.metrics import RESAMPLES, interval, ranks_of
+from carlib.evaluation.metrics import FEWER_RESAMPLES, RESAMPLES, interval, ranks_of
 from carlib.evaluation.significance import difference_interval, over_seeds, unit_draws
 from carlib.experiment.outputs import read_outputs
 from carlib.experiment.record import Record
 from carlib.experiment.resampling import class_draws, redrawn
 from carlib.experiment.tables import label_of
 from carlib.paths import outputs_of
+from carlib.retrieval.deciding import curve_scores, roc
+from carlib.retrieval.verification import compared_pairs
 
 RECALLS = {"accuracy": "recall"}  # scores that rows per class have under another name
 
@@ -43,6 +45,25 @@ def by_photo(record: Record, score: str) -> Draws | None:
     return Draws("photos", tuple(outputs.table["stem"]), values)
 
 
+def by_pair(record: Record, score: str) -> Draws | None:
+    """Draws of classes, from the points and pairs that a verification keeps; None where it keeps
+    none, or where a draw has no pairs of both kinds.
+    """
+    level, _, name = score.rpartition("_")
+    if not record.outputs or record.kind != "verification" or name != "auc":
+        return None
+    similarity, same, classes = compared_pairs(read_outputs(record), level)
+    known, codes = np.unique(classes, return_inverse=True)
+    values = []
+    for times in class_draws(len(known), FEWER_RESAMPLES):
+        one, other = times[codes.reshape(classes.shape)].T
+        weight = np.where(same, one, one * other).astype(float)
+        if not (weight[same].any() and weight[~same].any()):
+            return None
+        values.append(curve_scores(roc(similarity, same, weight))["auc"])
+    return Draws("classes", tuple(map(str, known)), np.array(values)[None])
+
+
 def by_class(record: Record, score: str) -> Draws | None:
     """Draws of classes, from a record's rows per class; None where they do not have the score."""
     score = RECALLS.get(score, score)
@@ -57,7 +78,7 @@ def drawn(*ways: Sequence[Record], score: str) -> list[Draws] | None:
     """Draws of one or more rows, each with its seeds, on the same photos, or else on the same
     classes; None where the records do not allow it.
     """
-    for of in (by_photo, by_class):
+    for of in (by_photo, by_pair, by_class):
         told = [[of(record, score) for record in seeds] for seeds in ways]
         every = [one for seeds in told for one in seeds]
         if all(every) and len({one.names for one in every}) == 1:
