@@ -300,7 +300,7 @@ def test_a_folder_keeps_to_its_recipe_and_its_photos(toys, toy_root, tmp_path):
 
 
 def test_a_catalog_without_val_is_named(toys):
-    with pytest.raises(RunError, match=r"shapes: no photo with a label in split 'val'"):
+    with pytest.raises(RunError, match="shapes: no photo is kept back as val; divide it"):
         train(toy_recipe(), toys.select("train"))
 
 

@@ -190,8 +190,8 @@ def _labelled(store: PhotoStore) -> tuple[np.ndarray, np.ndarray, dict[str, str]
     for split, positions in (("train", train), ("val", val)):
         if split not in catalog.split_sizes and split == "val":
             raise RunError(
-                f"{catalog.name}: no class has two different photos, so none could be kept back as "
-                f"val; add photos, or a folder val/"
+                f"{catalog.name}: no photo is kept back as val; divide it (with_val). Where "
+                f"no class has two different photos, add some, or a folder val/"
             )
         if not len(positions):
             raise RunError(
