@@ -17,6 +17,7 @@ from carlib.data.framing import Framing
 from carlib.errors import RunError
 from carlib.evaluation.evaluate import features_of
 from carlib.experiment.checkpoint import Checkpoint
+from carlib.experiment.outputs import in_bytes
 from carlib.experiment.record import load_records
 from carlib.plots import bars_with_intervals
 from carlib.plots import class_map as class_map_figure
@@ -226,7 +227,7 @@ def test_axes_are_fitted_on_train_photos_of_learned_classes(toys) -> None:
         (kept,), (exact,) = on_axes(checkpoint, toys, way, asked)
         axes = Axes.fit(known.vectors, way, known.labels)
         np.testing.assert_allclose(exact.vectors, axes.apply(asked).vectors, atol=1e-5)
-        assert (kept.vectors == exact.vectors.astype(np.float16)).all()
+        assert (kept.vectors == in_bytes(exact.vectors)).all()
         networks.add(exact.network)
     assert len(networks) == len(WAYS)  # points of other axes are not compared
     (kept,), (exact,) = on_axes(checkpoint, toys, "plain", asked)

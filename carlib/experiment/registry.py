@@ -126,7 +126,7 @@ _add("lite0_cpu_long", "lite0_cpu", note="ours, fine-tuned, 24 epochs",
      eval_every=1)  # fmt: skip
 # The next larger body but one for less than the smaller one's time: the first two of its seven
 # stages, where maps are largest, cost two fifths of a step and are left as ImageNet made them.
-# Among classes never seen it found less, see the records.
+# Among classes never seen it found no more, see the records.
 _add("lite2_cpu_long", "lite0_cpu_long", note="ours, 24 epochs, Lite2, first stages kept",
      model="efficientnet_lite2", plan="blocks.2", eval_size=288, store_size=288)  # fmt: skip
 _add("lite2_cpu_whole", "lite0_cpu_long", note="ours, fine-tuned, 24 epochs, Lite2",

@@ -196,6 +196,8 @@ _SCORES = ("network", "recipe", "accuracy", "interval", "top5", "seeds", "traini
 _NEIGHBORS = ("network", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
               "effective_rank")  # fmt: skip
 
+_PAIRS = ("network", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval")
+
 QUESTIONS: dict[str, Question] = {
     "accuracy": Question(_scored(None), _SCORES),
     "from scratch": Question(_scored("random"), _SCORES),
@@ -204,9 +206,10 @@ QUESTIONS: dict[str, Question] = {
     "search": Question(_search),
     "seen classes": Question(lambda records: retrieval_rows(records, "same"), _NEIGHBORS),
     "unseen classes": Question(lambda records: retrieval_rows(records, "unseen"), _NEIGHBORS),
-    "pairs": Question(
-        verification_rows,
-        ("network", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval"),
+    "pairs": Question(verification_rows, _PAIRS),
+    "earlier pairs": Question(
+        lambda records: verification_rows(records, earlier=True) or verification_rows(records),
+        _PAIRS,
     ),
     "maps": Question(map_rows),
     "data": Question(_audits),
