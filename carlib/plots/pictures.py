@@ -23,7 +23,10 @@ from carlib.plots.style import BLACK, GREEN, RED, short_name, styled
 def montage(
     photos: Sequence[np.ndarray | None], titles: Sequence[str] | None = None, columns: int = 6
 ) -> Figure:
-    """A grid of photos (height, width, 3) uint8, each with an optional title; None leaves a gap."""
+    """A grid of photos (height, width, 3) uint8, each with an optional title.
+
+    None leaves a gap.
+    """
     rows = -(-len(photos) // columns)
     height = 1.3 if titles is None else 1.56
     figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, height * rows))
