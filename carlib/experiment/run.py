@@ -75,7 +75,7 @@ class Run:
             raise RunError(
                 f"{run.folder}: holds another recipe (it has {differing}); choose another folder"
             )
-        known = run._text("data.json", json.loads, data)
+        known = run._text("data.json", _told, data)
         if data.get("weights") != known.get("weights", data.get("weights")):
             raise RunError(
                 f"{run.folder}: was begun from other pretrained weights than lie in "
@@ -144,7 +144,7 @@ class Run:
     @property
     def begun_with(self) -> dict[str, str]:
         """What the folder says it learns from, see `begun_with`."""
-        return self._text("data.json", json.loads, {})
+        return self._text("data.json", _told, {})
 
     @property
     def state(self) -> Path:
@@ -204,6 +204,10 @@ class Run:
                 f"delete the folder to train again"
             )
         return rows
+
+
+def _told(text: str) -> dict[str, Any]:
+    return checked(json.loads(text), catalog=str, fingerprint=str)
 
 
 def _summary(text: str) -> dict[str, Any]:
