@@ -158,7 +158,7 @@ def test_a_training_says_which_photos_it_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "make_parts", after)
     run = train(toy_recipe(epochs=1), catalog, tmp_path / "run", progress=False)
     assert Checkpoint.load(run.last).told()["trained_on"] == before
-    assert run.begun_with["fingerprint"] == before != catalog.fingerprint
+    assert run.data["fingerprint"] == before != catalog.fingerprint
 
 
 def test_logits_of_epochs_belong_to_their_photos(tmp_path):

@@ -3,8 +3,7 @@
 Three difficulties, as CompCars has them: in an *easy* pair both photos show the car from the same
 side (where that is unknown, a negative easy pair is of two makes), a *medium* pair is any pair, and
 the negatives of a *hard* one are two models of one make. Which classes meet is drawn anew for every
-list. A list is balanced and shows no photo
-twice, so that no single photo decides many pairs.
+list. A list is balanced and shows no photo twice, so that no single photo decides many pairs.
 """
 
 from __future__ import annotations

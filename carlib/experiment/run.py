@@ -142,8 +142,8 @@ class Run:
             )
 
     @property
-    def begun_with(self) -> dict[str, str]:
-        """What the folder says it learns from, see `begun_with`."""
+    def data(self) -> dict[str, str]:
+        """What the folder says it learns from, as `begun_with` made it; empty before `claim`."""
         return self._text("data.json", _told, {})
 
     @property

@@ -134,14 +134,7 @@ def score_maps(
         data=scored_data(catalog, seen.sample.split, len(seen)),
         metrics={"accuracy": float((seen.answers == seen.labels).mean())}
         | {name: value for name, value in rows[0].items() if name != "map"},
-        scoring=scoring_of(checkpoint)
-        | {
-            "layer": layer,
-            "methods": list(methods),
-            "measures": list(measures),
-            "photos": seen.sample.photos,
-            "seed": seen.sample.seed,
-        },
+        scoring=scoring_of(checkpoint) | _asked(seen, methods, measures, layer),
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
         extra={
@@ -157,6 +150,14 @@ def score_maps(
         timing={f"{name} seconds": value for name, value in seconds.items()},
         command=command_line(),
     )
+
+
+def _asked(
+    seen: ScoredImages, methods: Sequence[str], measures: Sequence[str], layer: str
+) -> dict[str, object]:
+    """What was asked, as a record says it."""
+    told = {"layer": layer, "methods": list(methods), "measures": list(measures)}
+    return told | {"photos": seen.sample.photos, "seed": seen.sample.seed}
 
 
 def _check(methods: Sequence[str], measures: Sequence[str], seen: ScoredImages) -> None:

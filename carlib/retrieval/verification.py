@@ -179,13 +179,16 @@ class VerificationProtocol:
         return {name: _rows(self.points, pairs).astype(np.int32) for name, pairs in lists.items()}
 
     @property
-    def digest(self) -> str:
-        """16 hex digits over the scored pairs and their answers, by the photos' file stems."""
-        return digest_of_lines([
+    def told(self) -> dict[str, str]:
+        """What a record says of the lists: whose they are, and 16 hex digits over the scored pairs
+        and their answers, by the photos' file stems.
+        """
+        lines = [
             f"{level}|{photo_stem(one)}|{photo_stem(other)}|{same}"
             for level, pairs in self.scored.items()
             for one, other, same in pairs[["a", "b", "same"]].itertuples(index=False)
-        ])  # fmt: skip
+        ]
+        return {"lists": self.lists, "pairs": digest_of_lines(lines)}
 
     def outputs(self, checkpoint: Checkpoint) -> Outputs:
         """The network's embeddings, and every pair as two of their rows."""
@@ -295,9 +298,7 @@ def score_verification(
         kind="verification",
         data=protocol.data,
         metrics=found["metrics"],
-        scoring=scoring_of(checkpoint)
-        | {"points": points_of(checkpoint, points)}
-        | {"lists": protocol.lists, "pairs": protocol.digest},
+        scoring=scoring_of(checkpoint) | protocol.told | {"points": points_of(checkpoint, points)},
         recipe=asdict(checkpoint.recipe),
         checkpoint=checkpoint.told(),
         per_class=found["per_class"],

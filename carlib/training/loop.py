@@ -122,7 +122,7 @@ def train(
             if main:
                 run.claim(catalog)
             parts, state = begin(run, catalog, accelerator, show, reuse_features, workers)
-            if main and parts.about["data"]["fingerprint"] != run.begun_with["fingerprint"]:
+            if main and parts.about["data"]["fingerprint"] != run.data["fingerprint"]:
                 raise RunError(f"{catalog.name}: photos changed meanwhile; start again")
             parts.keep_epochs = keep_epochs
             with workers_may_end():
