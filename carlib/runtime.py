@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,6 +15,13 @@ from carlib.errors import RecipeError
 
 if TYPE_CHECKING:
     import torch
+
+
+def announce(words: str) -> None:
+    """Say what takes a while: in a notebook beside the rest, elsewhere on standard error, as a
+    program may read what a command answers.
+    """
+    print(words, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr, flush=True)
 
 
 def cores() -> int:

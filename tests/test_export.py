@@ -54,6 +54,10 @@ def test_parity_is_told_and_asked_for(trained, exported, tmp_path) -> None:
     other = Checkpoint.begin(toy_recipe(seed=5), catalog)
     with pytest.raises(RunError, match=r"toy\.onnx: differs from torch by"):
         parity(other, exported, catalog)
+    broken = Checkpoint.begin(toy_recipe(), catalog)
+    next(broken.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(RunError, match="differs from torch by nan"):
+        parity(broken, exported, catalog)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,8 @@ def test_other_pretrained_weights_begin_another_run(toys, tmp_path, monkeypatch)
     run.folder.mkdir()
     run.claim(toys)
     assert Run.of(recipe, toys, tmp_path / "run") == run and network
+    path.unlink()  # on another machine a finished run is loaded without them
+    assert Run.of(recipe, toys, tmp_path / "run") == run
     path.write_bytes(b"another")
     with pytest.raises(RunError, match="begun from other pretrained weights"):
         Run.of(recipe, toys, tmp_path / "run")
@@ -247,3 +249,13 @@ def test_features_whose_bits_turned_are_computed_again(toys):
         data[-5] ^= 0x10
         path.write_bytes(data)
     np.testing.assert_array_equal(embed(checkpoint, toys, progress=False).vectors, first)
+
+
+def test_a_look_that_is_no_number_is_never_the_best(toys, tmp_path, monkeypatch):
+    losses, real = iter([float("nan"), 1.0, 2.0]), loop.quick_metrics
+    monkeypatch.setattr(loop, "quick_metrics", lambda *a: real(*a) | {"loss": next(losses)})
+    run = train(toy_recipe(epochs=3, dev=0.2, keep="best", monitor="loss"), toys, progress=False)
+    assert run.summary["best_epoch"] == 2
+    record = evaluate(Checkpoint.load(run.best), toys, "val", run)
+    assert ["dev_loss" in row for row in record.history] == [False, True, True]
+    record.write(tmp_path)  # which refuses what is no number

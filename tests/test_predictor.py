@@ -194,8 +194,27 @@ def test_networks_that_cannot_answer_say_so(trained, tmp_path) -> None:
     begun = Checkpoint.begin(
         toy_recipe(embedding=8, loss="contrastive", sampler="per_class"), catalog
     )
-    with pytest.raises(RunError, match="compares photos and names none"):
+    with pytest.raises(RunError, match="compares photos and names no class"):
         Predictor(begun).identify(pixels(0))
+
+
+def test_what_is_published_stays_until_the_next_one_works(trained, tmp_path) -> None:
+    catalog = trained[1]
+    path = tmp_path / "folder" / "published.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(b"the old one")
+    embedder = Checkpoint.begin(
+        toy_recipe(embedding=8, loss="contrastive", sampler="per_class"), catalog
+    )
+    with pytest.raises(RunError, match="compares photos and names no class"):
+        publish(embedder, catalog, path=path)
+    wide = Checkpoint.begin(toy_recipe(), catalog)
+    for name, values in wide.model.state_dict().items():
+        if name.endswith("running_var"):
+            values.fill_(1e5)  # more than half precision holds
+    with pytest.raises(RunError):
+        publish(wide, catalog, path=path)
+    assert path.read_bytes() == b"the old one" and [*path.parent.iterdir()] == [path]
 
 
 def test_a_network_too_large_to_publish_is_refused(trained, tmp_path, monkeypatch) -> None:

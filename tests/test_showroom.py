@@ -195,7 +195,7 @@ def few_cars(monkeypatch, tmp_path):
 
 def test_open_showroom_builds_once_and_reads_back(few_cars, capsys):
     catalog = open_showroom(photos_per_class=8, size=48)
-    assert "drawing 48 photos" in capsys.readouterr().out
+    assert "drawing 48 photos" in capsys.readouterr().err
     assert open_showroom(photos_per_class=8, size=48) == catalog
     assert capsys.readouterr().out == ""
     assert (catalog.name, catalog.num_classes, len(catalog)) == ("showroom", 6, 48)

@@ -144,11 +144,9 @@ def parity(checkpoint: Checkpoint, path: Path | str, catalog: Catalog, count: in
     for photos in _photos(checkpoint, catalog, "val", count):
         with torch.no_grad():
             expected = scorer(photos).numpy()
-        worst, seen = (
-            max(worst, float(np.abs(run(photos.numpy()) - expected).max())),
-            seen + len(photos),
-        )
-    if worst > PARITY:
+        apart = np.abs(run(photos.numpy()) - expected).max()
+        worst, seen = float(np.maximum(worst, apart)), seen + len(photos)  # NaN stays NaN
+    if not worst <= PARITY:
         raise RunError(f"{path}: differs from torch by {worst:.2g} on {seen} photos; not usable")
     return f"equal to torch within {worst:.1g} on {seen} photos"
 
@@ -179,6 +177,7 @@ def deployment_record(checkpoint: Checkpoint, catalog: Catalog, rounds: int = 15
     compares latencies with ONNX, the fastest way in single precision. Accuracy is of one view of
     the val photos, with the change against ONNX paired photo by photo.
     """
+    checkpoint.recipe.must_classify()
     checkpoint.check_classes(catalog)
     scorer = Scorer.of(checkpoint).cpu().eval()
     rows, photos = _way_rows(checkpoint, catalog, scorer, rounds)

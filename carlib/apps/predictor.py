@@ -11,6 +11,7 @@ Photos are uint8 RGB (height, width, 3), boxes 0-based half-open pixels (x1, y1,
 from __future__ import annotations
 
 import difflib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from carlib.experiment.host import commit
 from carlib.experiment.record import Record
 from carlib.experiment.run import Run
 from carlib.explain.maps import heat_maps, similarity_maps
-from carlib.files import made, read_file, save_tensors
+from carlib.files import made, read_file, save_tensors, write_atomically
 from carlib.models.networks import weight_bytes
 from carlib.retrieval.deciding import Decision
 from carlib.retrieval.embeddings import embed
@@ -113,7 +114,7 @@ class Predictor:
     @torch.no_grad()
     def logits(self, photos: torch.Tensor) -> torch.Tensor:
         """Logits (photos, classes) of framed photos."""
-        self._must_classify()
+        self.checkpoint.recipe.must_classify()
         photos = photos.to(self.scorer.device)
         return _finite(self.scorer(photos).cpu())
 
@@ -177,12 +178,6 @@ class Predictor:
         near = difflib.get_close_matches(name, self.class_names, n=3, cutoff=0.3)
         raise RunError(f"no class {name!r}; did you mean: {', '.join(near) or 'none comes near'}")
 
-    def _must_classify(self) -> None:
-        if self.checkpoint.recipe.embedding:
-            raise RunError(
-                f"{self.checkpoint.recipe.name} compares photos and names none; give a classifier"
-            )
-
 
 def _finite(answers: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(answers).all():
@@ -218,6 +213,7 @@ def publish(
     accuracy is the half-precision network's; it is not written. Raises `RunError` when the file
     would be larger than LARGEST_FILE.
     """
+    checkpoint.recipe.must_classify()
     logits, labels, _ = logits_of(checkpoint, catalog, "val", progress=False)
     temperature = fit_temperature(logits, labels)
     chances = probabilities(logits, temperature).max(1)
@@ -243,11 +239,15 @@ def publish(
             f"has {LARGEST_FILE:,} at most; choose a smaller network"
         )
     made(path.parent)
-    save_tensors(path, half, about)
-    record = evaluate(Checkpoint.load(path), catalog, "val", run)
+    with tempfile.TemporaryDirectory() as folder:  # what lies at `path` stays until this one works
+        draft = Path(folder) / path.name
+        save_tensors(draft, half, about)
+        record = evaluate(Checkpoint.load(draft), catalog, "val", run)
+        written = read_file(draft)
+    write_atomically(path, written)
     extra = record.extra | {
         "use": about["use"],
-        "bytes": path.stat().st_size,
+        "bytes": len(written),
         "known_share": float((chances >= about["use"]["known_from"]).mean()),
         "train_photos": catalog.split_sizes["train"],
     }

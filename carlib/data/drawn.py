@@ -37,7 +37,7 @@ from carlib.data.sources import FolderSource
 from carlib.errors import DataError
 from carlib.files import made
 from carlib.paths import cache_root
-from carlib.runtime import cores
+from carlib.runtime import announce, cores
 from carlib.showroom.facelifts import FACELIFTS
 from carlib.showroom.mesh import PARTS
 from carlib.showroom.models import CARS, changed_parts
@@ -259,7 +259,7 @@ def _build(
     """Draw everything beside `folder`, then rename: a folder of that name is always whole."""
     began = time.perf_counter()
     cars = len({label for label, _, _ in plan})
-    print(f"Showroom: drawing {len(plan)} photos of {cars} cars, once ...", flush=True)
+    announce(f"Showroom: drawing {len(plan)} photos of {cars} cars, once ...")
     draft = Path(tempfile.mkdtemp(prefix=folder.name + ".draft-", dir=folder.parent))
     try:
         for part in ("photos", "parts"):
@@ -274,7 +274,7 @@ def _build(
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    print(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in the cache", flush=True)
+    announce(f"Showroom: done in {time.perf_counter() - began:.0f} s, kept in the cache")
 
 
 def _draw_all(

@@ -251,10 +251,7 @@ def evaluate_views(checkpoint: Checkpoint, catalog: Catalog, split: str = "val")
 
 def _may_be_scored(checkpoint: Checkpoint, catalog: Catalog, split: str) -> None:
     """Refuse what has no classes to be right about."""
-    if checkpoint.recipe.embedding:
-        raise RunError(
-            f"{checkpoint.recipe.name} compares photos and names no class; use: carlib compare"
-        )
+    checkpoint.recipe.must_classify()
     if (catalog.select(split).labels < 0).any():
         raise RunError(
             f"{catalog.name}: photos of split {split!r} have no labels, so it cannot be scored"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path, PureWindowsPath
@@ -81,8 +82,12 @@ def _git(folder: Path, *arguments: str) -> str:
 def command_line() -> str:
     """The command that is running, as it is typed in a checkout; without this machine's paths."""
     first, *others = sys.argv
-    others = [_last(a) if any(mark in a for mark in "/\\") else a for a in others]
-    return " ".join([_program(first), *others])
+    return f"{_program(first)} {shlex.join(map(_without_folders, others))}".strip()
+
+
+def _without_folders(argument: str) -> str:
+    name, equals, value = argument.rpartition("=")
+    return f"{name}{equals}{_last(value)}" if any(mark in value for mark in "/\\") else argument
 
 
 def _program(script: str) -> str:

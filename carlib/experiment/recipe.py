@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from carlib.data.framing import Framing
 from carlib.data.samplers import SAMPLERS
 from carlib.data.transforms import preset
-from carlib.errors import RecipeError
+from carlib.errors import RecipeError, RunError
 from carlib.models.backbones import BACKBONES, HEADS
 from carlib.models.freezing import parse_plan
 from carlib.models.losses import LOSSES, METRIC_LOSSES
@@ -204,6 +204,11 @@ class Recipe:
     def but(self, **changes: object) -> Recipe:
         """A copy with some fields changed; an unknown field or a wrong type is an error."""
         return recipe_from_dict(asdict(self) | changes)
+
+    def must_classify(self) -> None:
+        """Raise `RunError` where its network compares photos: it has no classes to be asked for."""
+        if self.embedding:
+            raise RunError(f"{self.name} compares photos and names no class; use: carlib compare")
 
     def to_json(self) -> str:
         """All fields as JSON, in the order they are declared."""

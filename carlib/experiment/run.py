@@ -76,7 +76,8 @@ class Run:
                 f"{run.folder}: holds another recipe (it has {differing}); choose another folder"
             )
         known = run._text("data.json", _told, data)
-        if data.get("weights") != known.get("weights", data.get("weights")):
+        here = data.get("weights")  # none where a run is loaded without them
+        if here and here != known.get("weights", here):
             raise RunError(
                 f"{run.folder}: was begun from other pretrained weights than lie in "
                 f"{local_weights(recipe.model)} now; put those back, or choose another folder"

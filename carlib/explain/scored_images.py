@@ -91,8 +91,9 @@ def see(
 ) -> ScoredImages:
     """Photos of a split (`count` of them, drawn by seed; 0: all) as the network sees them.
 
-    Raises `RunError` when no photo of the split can be read.
+    Raises `RunError` when no photo of the split can be read, or the network names no class.
     """
+    checkpoint.recipe.must_classify()
     checkpoint.check_classes(catalog)
     scorer, store, positions = ready(checkpoint, catalog, split, progress=False)
     if count:

@@ -55,6 +55,7 @@ def imbalance_study(
     one per factor and objective, means and standard deviations over the seeds; with fewer than
     three classes head, medium and tail are not all there.
     """
+    base.must_classify()
     rows = []
     for factor, (name, changes) in itertools.product(factors, ANSWERS_TO_IMBALANCE.items()):
         metrics = []
@@ -80,6 +81,7 @@ def unknown_study(
     Known photos are val's; unknown ones are all photos of the held-out classes that are not in
     test. Neither was trained on. The gallery of the nearest-feature score is train.
     """
+    base.must_classify()
     if not 0 < held_out < catalog.num_classes - 1:
         raise RunError(
             f"{catalog.name}: cannot hold out {held_out} of {catalog.num_classes} classes; "

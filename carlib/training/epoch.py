@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from carlib.distributed import gathered
 from carlib.errors import RunError
 from carlib.models.freezing import keep_statistics, phase_at, set_trainable
+from carlib.runtime import announce
 from carlib.seeding import seed_of, set_seed
 from carlib.training.optimizer import learning_rate, momentum_at
 from carlib.training.parts import Parts
@@ -175,7 +176,7 @@ def _halve_pieces(parts: Parts, state: TrainState, photos: int) -> None:
     if parts.accelerator.num_processes > 1:  # the others wait for this one's gradients meanwhile
         raise RunError(f"out of memory; start again with accumulate={2 * state.accumulate}")
     state.accumulate = min(2 * state.accumulate, photos // least)
-    print(
+    announce(
         f"out of memory: going on with pieces of {math.ceil(photos / state.accumulate)} "
         f"photos, {state.accumulate} to a step"
     )

@@ -57,6 +57,7 @@ def leads_study(
     """Train the base and each lead; rows of the record have `dev_accuracy`, the `difference` to the
     base with its 95 % interval over dev's photos, `tflop` and `seconds`. The record is not written.
     """
+    base.must_classify()
     photos, classes = catalog.split_sizes["train"], catalog.num_classes
     base, rows, labels, first = base.but(dev=DEV), [], None, None
     for lead, changes in ({"as it is": {}} | dict(leads)).items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 import types
@@ -158,8 +159,7 @@ def begin(
 
 def _check_epochs(recipe: Recipe, catalog: Catalog) -> None:
     """Refuse to keep logits that there are not, or too many for one file, before hours of work."""
-    if recipe.embedding:
-        raise RunError(f"{recipe.name} names no class, so there are no logits of epochs to keep")
+    recipe.must_classify()
     looks = -(-recipe.epochs // recipe.eval_every)
     size = 2 * catalog.split_sizes.get("val", 0) * catalog.num_classes * looks
     if size > LARGEST:
@@ -238,6 +238,7 @@ def judge(run: Run, parts: Parts, state: TrainState, metrics: dict[str, float]) 
     """Note the best score so far, keeping its weights if asked; count epochs without progress."""
     recipe = parts.recipe
     value = metrics[recipe.monitor] * (-1 if recipe.monitor == "loss" else 1)
+    value = -math.inf if math.isnan(value) else value  # which nothing would be better than
     if value > state.best or state.best_epoch < 0:
         state.best, state.best_epoch = value, state.epoch
         if recipe.keep == "best":
@@ -264,7 +265,7 @@ def save_weights(run: Run, parts: Parts, state: TrainState, kept: str) -> None:
 
 def keep(run: Run, parts: Parts, state: TrainState, row: dict[str, float]) -> None:
     """Write the epoch's row, and all that is needed to go on from here."""
-    state.history.append(row)
+    state.history.append({key: value for key, value in row.items() if math.isfinite(value)})
     if parts.accelerator.is_main_process:
         save_state(run.state, parts, state)
         run.settle_best(state.best_epoch)
