@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from toys import SHAPES, toy_recipe
 
+from carlib.apps.export import deployment_record
 from carlib.data.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation.evaluate import evaluate
@@ -13,8 +16,10 @@ from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.record import read_record
 from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.experiment.run import Run
+from carlib.explain.scored_images import see
 from carlib.paths import results_root
-from carlib.retrieval.trials import TRIALS, trial_recipe, trials_study
+from carlib.retrieval.axes import WAYS, Way
+from carlib.retrieval.trials import TRIALS, TRIED_WAYS, axes_study, trial_recipe, trials_study
 from carlib.training.ablations import (
     ANSWERS_TO_IMBALANCE,
     LEARNERS,
@@ -24,6 +29,7 @@ from carlib.training.ablations import (
     unknown_study,
 )
 from carlib.training.leads import LEADS, leads_study
+from carlib.training.loop import train
 
 FROZEN = dict(model="resnet18", plan="head", augment="none", size=32, store_size=32, lr=1e-2)
 
@@ -99,6 +105,22 @@ def test_copies_are_augmented_and_in_the_order_of_their_photos(toys):
     assert np.abs(copied[:, 0] - copied[:, 1]).max(1).min() > 1e-4
 
 
+def test_a_network_that_compares_is_not_scored_as_one_that_names(toys):
+    embedder = toy_recipe(embedding=8, loss="contrastive", sampler="per_class")
+    network = Checkpoint.begin(embedder, toys)
+    asked = (
+        lambda: see(network, toys),  # what maps are scored on
+        lambda: deployment_record(network, toys),
+        lambda: unknown_study(toys, embedder, 1),
+        lambda: imbalance_study(toys, embedder),
+        lambda: leads_study(toys, embedder, {}),
+        lambda: train(embedder, toys, keep_epochs=True),
+    )
+    for ask in asked:
+        with pytest.raises(RunError, match="names no class; use: carlib compare"):
+            ask()
+
+
 # --- what was tried -------------------------------------------------------------------------------
 
 
@@ -123,15 +145,34 @@ def test_trials_are_judged_by_classes_that_were_not_learned(toys, monkeypatch):
     short = {"epochs": 2, "eval_every": 2}
     for name in ("one", "other"):
         monkeypatch.setitem(RECIPES, name, toy_recipe(name=name, lr=4e-3, seed=len(name)))
-    trials = {"one": {"slow": {"lr": 1e-9}, "fast": {}}, "other": {"as it is": {}}}
-    record = trials_study(toys, trials, 2, 2, short=short, progress=False, say=lambda line: None)
+    monkeypatch.setitem(TRIALS, "one", {"slow": {"lr": 1e-9}, "fast": {}})
+    monkeypatch.setitem(TRIALS, "other", {"as it is": {}})
+    quiet = {"short": short, "progress": False, "say": lambda line: None}
+    record, other = (trials_study(toys, name, 2, 2, **quiet) for name in ("one", "other"))
     rows = record.extra["rows"]
-    assert [row["trial"] for row in rows] == ["slow", "fast", "as it is"]
-    assert [sum(row["best"] for row in rows if row["recipe"] == name) for name in trials] == [1, 1]
+    assert [row["trial"] for row in rows] == ["slow", "fast"]
+    assert [row["trial"] for row in other.extra["rows"] if row["best"]] == ["as it is"]
+    (best,) = (row["recall_at_1"] for row in rows if row["best"])
+    assert best == max(row["recall_at_1"] for row in rows) == record.metrics["best_recall_at_1"]
     assert record.extra["judging_classes"] == list(SHAPES[2:]) and record.data["classes"] == 2
-    assert all(0 <= row["recall_at_1"] <= 1 for row in rows)
+    assert record.write(results_root()) != other.write(results_root())
     with pytest.raises(RunError, match="has 4 classes, and trials want 3 to learn and 2 to judge"):
-        trials_study(toys, trials, 3, 2)
+        trials_study(toys, "one", 3, 2)
+    with pytest.raises(RunError, match="'fronts' has no trials; those that have: lite0_cpu, "):
+        trials_study(toys, "fronts", 2, 2)
+
+
+def test_axes_are_chosen_by_classes_that_no_result_is_told_of(toys):
+    record = axes_study(toys, toy_recipe(), learned=2, judging=2)
+    rows = {row["way"]: row for row in record.extra["rows"]}
+    assert set(rows) == set(TRIED_WAYS)
+    assert record.extra["judging_classes"] == list(SHAPES[2:])
+    chosen = [Way(**{key: row[key] for key in asdict(Way())}) for row in rows.values()]
+    assert {WAYS[name] for name in ("plain", "centered", "softened")} <= set(chosen)
+    assert all(0 <= row["recall_at_1"] <= 1 and 0 <= row["auc"] <= 1 for row in rows.values())
+    record.write(results_root())
+    with pytest.raises(RunError, match="want 3 to learn and 2 to judge"):
+        axes_study(toys, toy_recipe(), learned=3, judging=2)
 
 
 @pytest.mark.parametrize("name", TRIALS)

@@ -190,6 +190,32 @@ def test_whitening_leaves_no_direction_larger_than_another() -> None:
     assert Axes.fit(values[:4], "whitened").axes.shape == (6, 3)  # as many as four photos have
 
 
+def test_softened_points_are_rooted_and_half_whitened() -> None:
+    """Axes within classes are divided by the fourth root of their variance, and all are kept."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(40), 30)
+    values = (draw.random((40, 8))[labels] + 0.2 * draw.random((1200, 8))).astype(np.float32)
+    found = Axes.fit(values, "softened", labels)
+    roots = np.sqrt(values) / np.linalg.norm(np.sqrt(values), axis=1, keepdims=True)
+    points = (roots - roots.mean(0)) @ found.axes
+    means = np.stack([points[labels == label].mean(0) for label in range(40)])
+    inside = np.linalg.eigvalsh(np.cov((points - means[labels]).T))
+    before = np.stack([roots[labels == label].mean(0) for label in range(40)])
+    expected = np.linalg.eigvalsh(np.cov((roots - before[labels]).T)) ** 0.5
+    np.testing.assert_allclose(inside[1:], expected[1:], rtol=0.05)
+    told = found.apply(Embeddings(values, photos((1200,)).table, "net")).vectors
+    np.testing.assert_allclose(told, points / np.linalg.norm(points, axis=1)[:, None], atol=1e-5)
+
+
+def test_axes_along_which_photos_do_not_differ_are_not_stretched() -> None:
+    """Copies and dead features leave fewer directions than photos and dims would allow."""
+    values = np.repeat(np.random.default_rng(0).normal(size=(20, 30)), 2, axis=0)
+    values[:, 6:] = 0
+    found = Axes.fit(values.astype(np.float32), "whitened")
+    assert found.axes.shape == (30, 6) and np.abs(found.axes).max() < 10
+    assert Axes.fit(np.ones((5, 3)), "whitened").axes.shape == (3, 1)  # all photos are alike
+
+
 def test_within_whitening_makes_classes_round() -> None:
     """What photos of one class differ by is the same along all axes; what classes do, is not."""
     asked = photos((400, 300, 300), dims=6)
@@ -223,7 +249,7 @@ def test_axes_are_fitted_on_train_photos_of_learned_classes(toys) -> None:
     known = embed(checkpoint, learned, "train", progress=False)
     asked = embed(checkpoint, toys, "val", progress=False)
     networks = {asked.network}
-    for way in WAYS[1:]:
+    for way in [*WAYS][1:]:
         (kept,), (exact,) = on_axes(checkpoint, toys, way, asked)
         axes = Axes.fit(known.vectors, way, known.labels)
         np.testing.assert_allclose(exact.vectors, axes.apply(asked).vectors, atol=1e-5)
@@ -405,9 +431,9 @@ def test_the_command_trains_on_some_classes_and_retrieves_among_the_others(
               "--set", "epochs=1", "--set", "size=16"]
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "recall at 1" in done.output
+    assert "Recall@1" in done.output
     records = load_records(tmp_path / "results")
-    assert {record.scoring["points"] for record in records} == {"", *WAYS[1:]}
+    assert {record.scoring["points"] for record in records} == {"", *[*WAYS][1:]}
     named = "retrieval-unseen-cnn3_quick+epochs=1,size=16-"
     assert all(record.name.startswith(named) for record in records)
     assert sum("-within-photos-" in record.name for record in records) == 1

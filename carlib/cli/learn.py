@@ -169,7 +169,7 @@ def compare_command(
     ] = 0,
     points: Annotated[
         list[str] | None,
-        typer.Option(help="plain, centered, whitened or within; can be repeated; by default all."),
+        typer.Option(help="plain, centered, whitened, within or softened; can be repeated."),
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the embeddings with the records.")
@@ -193,23 +193,29 @@ def compare_command(
 @app.command("study")
 def study_command(
     question: Annotated[
-        str, typer.Argument(metavar="imbalance|leak|unknown|leads|trials", help="The study to run.")
+        str,
+        typer.Argument(
+            metavar="imbalance|leak|unknown|leads|trials|axes",
+            help="imbalance: what helps rare classes; leak: what copies on both sides win; "
+            "unknown: are cars noticed that were never learned; leads: what one change to a "
+            "recipe brings; trials: which rate suits each loss; axes: how to compare features.",
+        ),
     ],
     data: DataOption = "showroom",
     recipe_name: Annotated[
-        str, typer.Option("--recipe", help="The recipe to train; 'trials' has its own.")
+        str, typer.Option("--recipe", help="The recipe to train; for 'trials' each that has some.")
     ] = "",
     seeds: Annotated[
-        int, typer.Option(min=1, help="Number of seeds; 'unknown', 'leads' and 'trials' use one.")
+        int, typer.Option(min=1, help="Number of seeds, for 'imbalance' and 'leak'.")
     ] = 3,
 ) -> None:
     """Train a recipe many times with one thing changed, and write the results as a record."""
     from carlib.experiment.registry import get_recipe
-    from carlib.retrieval.trials import trials_study
+    from carlib.retrieval.trials import TRIALS, axes_study, trials_study
     from carlib.training.ablations import imbalance_study, leak_study, unknown_study
     from carlib.training.leads import leads_study
 
-    usual = "lite0_cpu" if question == "leads" else "lite0_frozen"
+    usual = {"leads": "lite0_cpu", "axes": "lite0_cpu_long"}.get(question, "lite0_frozen")
     catalog, base = _divided(data), get_recipe(recipe_name or usual)
     if question == "imbalance":
         record = imbalance_study(catalog, base, seeds=range(seeds), say=say)
@@ -218,13 +224,17 @@ def study_command(
     elif question == "unknown":
         held_out = max(1, min(20, catalog.num_classes // 4))
         record = unknown_study(catalog, base, held_out)
+    elif question == "axes":
+        record = axes_study(catalog, base)
     elif question == "leads":
         record = leads_study(catalog, base, say=say)
-    elif question == "trials":
-        record = trials_study(catalog, say=say)
+    elif question == "trials":  # a record for each loss, as it comes
+        for name in [recipe_name] if recipe_name else TRIALS:
+            say(trials_study(catalog, name, say=say).write())
+        return
     else:
         raise RecipeError(
-            f"unknown study {question!r}; known: imbalance, leak, unknown, leads, trials"
+            f"unknown study {question!r}; known: imbalance, leak, unknown, leads, trials, axes"
         )
     say(record.write())
 

@@ -1,9 +1,9 @@
-"""Where points are measured from, and along which axes: four ways to compare what a network says.
+"""Where points are measured from, and along which axes: five ways to compare what a network says.
 
 Features of a network were made to be classified, not compared: most of them point roughly one way,
-and a few directions drown the others. A mean taken away or axes made equally long often tell
-classes apart better that the network never learned. All is fitted on train photos of the classes
-that it did learn.
+and a few directions drown the others. A mean taken away, or axes made more equal in length, often
+tells classes apart better that the network never learned. All is fitted on train photos of the
+classes that it did learn.
 """
 
 from __future__ import annotations
@@ -19,57 +19,98 @@ from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.outputs import in_bytes
 from carlib.retrieval.embeddings import Embeddings, embed, scaled
 
-WAYS = ("plain", "centered", "whitened", "within")
 MOST_AXES = 256  # of whitened and within points
-LEAST_VARIANCE = 1e-12  # of an axis that is made as long as the others
+LEAST_VARIANCE = 1e-12  # of an axis whose length is changed
+LEAST_SHARE = 1e-10  # of the largest variance: along axes below it photos differ by rounding alone
+
+
+@dataclass(frozen=True)
+class Way:
+    """How axes come about.
+
+    `rooted`: of every number its square root first, as few large ones drown the rest (Arandjelović
+    2012, "Three things everyone should know to improve object retrieval"). `centered`: measured
+    from the mean. `by`: axes of the differences between "all" photos (Jégou 2012, "Negative
+    evidences and co-occurrences in image retrieval: the benefit of PCA and whitening"), "within"
+    classes (Mikolajczyk 2007, "Improving descriptors for fast tree matching by optimal linear
+    projection"), or the dims as they are (""). Each axis is divided by its variance to the `power`:
+    one half makes all equally long. `most` axes are kept, those along which photos differ most; 0:
+    all.
+    """
+
+    rooted: bool = False
+    centered: bool = True
+    by: str = ""
+    power: float = 0.5
+    most: int = 0
+
+
+# The last was chosen among others on classes that no result is told of: `carlib study axes`.
+WAYS = {
+    "plain": Way(centered=False),
+    "centered": Way(),
+    "whitened": Way(by="all", most=MOST_AXES),
+    "within": Way(by="within", most=MOST_AXES),
+    "softened": Way(rooted=True, by="within", power=0.25),
+}
 
 
 @dataclass(frozen=True)
 class Axes:
-    """A point to measure from, and axes to measure along.
-
-    *Plain* measures from zero, *centered* from the mean of the photos; where there are more dims
-    than asked for, both keep the axes along which the photos say most, and angles nearly stay.
-    *Whitened* makes the axes along which photos differ equally long (Jégou 2012, "Negative
-    evidences and co-occurrences in image retrieval: the benefit of PCA and whitening"); *within*
-    does so with the differences inside of classes, then keeps the axes along which photos differ
-    most (Mikolajczyk 2007, "Improving descriptors for fast tree matching by optimal linear
-    projection").
-    """
+    """A point to measure from, and axes to measure along."""
 
     mean: np.ndarray  # (dims,) float32
     axes: np.ndarray  # (dims, kept) float32
+    rooted: bool = False
 
     @classmethod
     def fit(
-        cls, values: np.ndarray, way: str, labels: np.ndarray | None = None, most: int = MOST_AXES
+        cls,
+        values: np.ndarray,
+        way: str | Way,
+        labels: np.ndarray | None = None,
+        most: int | None = None,
     ) -> Axes:
-        """Axes for points (photos, dims), `most` of them or as many as photos and dims allow.
+        """Axes for points (photos, dims), `most` of them or as many as photos and dims allow; by
+        default as the way has it.
 
-        `labels` (photos,) are needed for way "within". Plain and centered points keep all dims
-        where there are not more photos than `most` to tell which ones matter.
+        `labels` (photos,) are needed for axes within classes. Points on no axes of their own keep
+        all dims where there are not more photos than `most` to tell which ones matter.
         """
-        if way not in WAYS:
-            raise RunError(f"unknown points {way!r}; known: {', '.join(WAYS)}")
-        values = np.asarray(values, np.float64)
+        way = way if isinstance(way, Way) else known_way(way)
+        values = np.asarray(_rooted(values) if way.rooted else values, np.float64)
         photos, dims = values.shape
-        mean = np.zeros(dims) if way == "plain" else values.mean(0)
-        centered = values - mean
-        if way in ("plain", "centered"):
+        most = (way.most if most is None else most) or dims
+        mean = values.mean(0) if way.centered else np.zeros(dims)
+        centered, count = values - mean, min(most, photos - 1, dims)
+        if not way.by:
             few = dims <= most or photos <= most
             axes = np.eye(dims) if few else _principal(centered, most)[1]
-        elif way == "whitened":
-            variance, axes = _principal(centered, min(most, photos - 1, dims))
-            axes = axes / np.sqrt(variance)
+        elif way.by == "all":
+            variance, axes = _principal(centered, count)
+            axes = axes / variance**way.power
         else:
-            axes = _within(centered, labels, min(most, photos - 1, dims))
-        return cls(mean.astype(np.float32), axes.astype(np.float32))
+            axes = _within(centered, labels, count, way.power)
+        return cls(mean.astype(np.float32), axes.astype(np.float32), way.rooted)
 
     def apply(self, embeddings: Embeddings) -> Embeddings:
         """The same photos on these axes, rows of length one."""
         digits = digest_of(self.mean.tobytes() + self.axes.tobytes())[:8]
-        values = scaled((embeddings.vectors - self.mean) @ self.axes)
+        values = _rooted(embeddings.vectors) if self.rooted else embeddings.vectors
+        values = scaled((values - self.mean) @ self.axes)
         return Embeddings(values, embeddings.table, f"{embeddings.network}-{digits}")
+
+
+def known_way(name: str) -> Way:
+    """The way of a name; `RunError` lists those there are."""
+    if name not in WAYS:
+        raise RunError(f"unknown points {name!r}; known: {', '.join(WAYS)}")
+    return WAYS[name]
+
+
+def _rooted(values: np.ndarray) -> np.ndarray:
+    """Square roots with the numbers' signs, rows of length one."""
+    return scaled(np.sign(values) * np.sqrt(np.abs(values)))
 
 
 def _principal(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,12 +118,13 @@ def _principal(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     if count < 1:
         raise RunError(f"{len(values)} photos have no axes along which they differ; give more")
     squares, axes = np.linalg.eigh(values.T @ values / max(1, len(values) - 1))
+    count = max(1, min(count, int((squares > LEAST_SHARE * squares[-1]).sum())))
     return np.maximum(squares[::-1][:count], LEAST_VARIANCE), axes[:, ::-1][:, :count]
 
 
-def _within(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Axes (dims, count) along which photos of one class differ alike, those kept along which all
-    photos differ most.
+def _within(values: np.ndarray, labels: np.ndarray, count: int, power: float) -> np.ndarray:
+    """Axes (dims, count) of the differences inside of classes, divided by these variances to the
+    power; those kept along which all photos then differ most.
 
     The covariance is shrunk (Ledoit 2004), as there may be fewer photos than dims.
     """
@@ -93,7 +135,7 @@ def _within(values: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     np.add.at(sums, codes, values)
     inside = values - (sums / np.bincount(codes)[:, None])[codes]
     variance, axes = np.linalg.eigh(ledoit_wolf(inside, assume_centered=True)[0])
-    even = axes / np.sqrt(np.maximum(variance, LEAST_VARIANCE))
+    even = axes / np.maximum(variance, LEAST_VARIANCE) ** power
     return even @ _principal(values @ even, count)[1]
 
 
@@ -108,7 +150,7 @@ def on_axes(
     """Embeddings on axes fitted on train photos of the classes that the network learned, the first
     of the catalog: as they are kept, in bytes, and with all digits.
 
-    Plain and centered points keep all dims. Where all classes were learned, what is kept is on
+    Ways without a number of axes keep all dims. Where all classes were learned, what is kept is on
     MOST_AXES: a million photos fit, and along those axes learned classes differ.
     """
     learned = catalog.select_classes(range(len(checkpoint.class_names)))
@@ -117,9 +159,8 @@ def on_axes(
     if way == "plain" and not cut:
         return [_rounded(part) for part in parts], list(parts)
     known = embed(checkpoint, learned, "train", progress=False).labelled
-    most = dims if way in ("plain", "centered") else MOST_AXES
-    exact = Axes.fit(known.vectors, way, known.labels, most)
-    axes = Axes.fit(known.vectors, way, known.labels) if cut else exact
+    exact = Axes.fit(known.vectors, way, known.labels)
+    axes = Axes.fit(known.vectors, way, known.labels, MOST_AXES) if cut else exact
     return [_rounded(axes.apply(part)) for part in parts], [exact.apply(part) for part in parts]
 
 
