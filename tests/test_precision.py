@@ -27,7 +27,7 @@ def long(monkeypatch) -> Callable[[float], list[str]]:
         def turns(calls, rounds, warm_up):
             for call in calls.values():
                 call()
-            return {"no": [1.0], "bf16": [1 / speed]}
+            return {name: [{"no": 1.0, "bf16": 1 / speed}[name]] * rounds for name in calls}
 
         def watched(device, name):
             learned_in.append(name)
@@ -59,6 +59,7 @@ def test_a_long_training_takes_the_faster_one(toys, tmp_path, long, speed, choic
     told = run.summary["precision"]
     assert told["choice"] == choice and set(learned_in[-10:]) == {choice}  # ten steps
     assert told["photos_per_second"] == {"no": 8.0, "bf16": pytest.approx(8 * speed)}
+    assert told["steps"] == {"no": precision.ROUNDS, "bf16": precision.ROUNDS if speed > 0.5 else 1}
     assert 0 < told["loss_difference"] < precision.LOSS_DIFFERENCE
     assert precision.GRADIENT_COSINE < told["gradient_cosine"] <= 1.001 and told["processor"]
 

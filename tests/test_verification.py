@@ -22,9 +22,11 @@ from carlib.data.readers import compcars
 from carlib.data.sources import FolderSource
 from carlib.errors import DataError, RunError
 from carlib.evaluation.evaluate import evaluate
+from carlib.evaluation.metrics import FEWER_RESAMPLES, interval
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.recipe import Recipe
 from carlib.experiment.record import load_records
+from carlib.experiment.resampling import pair_draws
 from carlib.retrieval.deciding import Decision, curve_scores, roc, verification_scores
 from carlib.retrieval.embeddings import Embeddings, scaled
 from carlib.retrieval.verification import (
@@ -288,7 +290,7 @@ def test_the_command_scores_a_recipe_before_any_training(drawn, tmp_path) -> Non
     arguments = ["compare", "siamese_scratch", "--data", f"{drawn}#verification"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "hard auc" in done.output
+    assert "AUC, hard" in done.output
     kinds = {record.kind for record in load_records(tmp_path / "results")}
     assert kinds == {"retrieval", "verification"}
 
@@ -315,3 +317,17 @@ def test_every_list_draws_anew_which_classes_meet() -> None:
     others = lists[~lists["same"]]
     met = {frozenset((labels[a], labels[b])) for a, b in zip(others["a"], others["b"], strict=True)}
     assert len(met) > 80 and all(len(pair) == 2 for pair in met)
+
+
+def test_classes_are_drawn_in_one_way() -> None:
+    """What a mistake wins and what a list scores are told with the same draws of classes."""
+    draw = np.random.default_rng(3)
+    classes = draw.integers(0, 9, (400, 2))
+    classes[::2, 1] = classes[::2, 0]
+    same = classes[:, 0] == classes[:, 1]
+    similarity = draw.normal(size=400) + same
+    decision = Decision(0.5, 1.0, 0.0, 400)
+    told = verification_scores(similarity, same, classes, decision)["accuracy_interval"]
+    weights = pair_draws(classes, same, FEWER_RESAMPLES)
+    right = (similarity >= decision.threshold) == same
+    assert interval(weights @ right / weights.sum(1)) == pytest.approx(told)

@@ -21,6 +21,18 @@ def class_draws(count: int, draws: int = 1000, seed: int = 0) -> np.ndarray:
     return np.stack([np.bincount(row, minlength=count) for row in drawn])
 
 
+def pair_draws(classes: np.ndarray, same: np.ndarray, draws: int = 1000) -> np.ndarray:
+    """How often each pair counts (draws, pairs) where classes are drawn anew: one of a single class
+    as often as it is, one of two as often as both are drawn together.
+
+    `classes` (pairs, 2) are those of its photos, `same` (pairs,) bool.
+    """
+    among, codes = np.unique(classes, return_inverse=True)
+    codes = codes.reshape(classes.shape)
+    one, other = np.moveaxis(class_draws(len(among), draws)[:, codes], 2, 0)
+    return np.where(same, one, one * other)
+
+
 def redrawn(rows: Sequence[Mapping[str, object]], score: str, times: np.ndarray) -> np.ndarray:
     """A score (draws,) of a record's rows per class, each counted `times` (draws, classes).
 

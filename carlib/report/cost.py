@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 import numpy as np
 
 from carlib.experiment.record import Record, judged_by
 from carlib.report.rows import Row, groups
+from carlib.training.precision import HOPELESS
 
 TARGETS = (0.5, 0.7, 0.8, 0.85, 0.9)  # val accuracies
 
@@ -41,12 +43,23 @@ def processor(record: Record) -> str:
     return told["gpu"] or re.sub(r"\((R|TM)\)| Processor| CPU|@.*", "", told["cpu"]).strip() + cores
 
 
+def measured(probe: Mapping[str, Any]) -> dict[str, float]:
+    """The photos/s by precision that a probe measured on more than a first step, which is slow.
+
+    Earlier probes did not say how many steps they took, and gave up where bf16 was far behind.
+    """
+    rates = probe.get("photos_per_second", {})
+    gave_up = bool(rates) and rates["bf16"] < HOPELESS * rates["no"]
+    steps = probe.get("steps", dict.fromkeys(rates, 1 if gave_up else 3))
+    return {name: rate for name, rate in rates.items() if steps[name] > 1}
+
+
 def time_rows(records: Sequence[Record]) -> list[Row]:
     """Minutes to each of TARGETS, "to 0.5" …: a row per recipe, means over one machine's seeds.
 
-    None where a seed never got there. `probed` has the photos/s of the recipe's own largest step in
-    full precision, as its training measured them beforehand: minutes of two processors compare by
-    it. Recipes whose training did not look at val are left out.
+    None where a seed never got there. `probed` has the photos/s of the recipe's own largest step by
+    precision, as its training measured them beforehand: minutes of two processors compare by them.
+    Recipes whose training did not look at val are left out.
     """
     rows = []
     for label, seeds in groups(records).items():
@@ -66,6 +79,6 @@ def time_rows(records: Sequence[Record]) -> list[Row]:
             "minutes": mean(record.timing["train_seconds"] for record in mine) / 60,
             "on": processor(first),
             "precision": probe.get("choice"),
-            "probed": probe.get("photos_per_second", {}).get("no"),
+            "probed": measured(probe),
         })  # fmt: skip
     return sorted(rows, key=lambda row: row["minutes"])

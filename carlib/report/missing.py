@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from carlib.experiment.cost import DEVICES, STANFORD_CARS, seconds_on, training_flops
 from carlib.experiment.recipe import Recipe
@@ -10,7 +10,8 @@ from carlib.experiment.record import Record
 from carlib.experiment.registry import RECIPES
 from carlib.experiment.tables import STANFORD, evaluations, shown_name
 
-THREE_SEEDS = ("scratch_best", "lite0", "lite2")  # what the claims at full scale rest on
+# What claims rest on takes three seeds.
+THREE_SEEDS = ("scratch_best", "scratch_cpu", "lite0", "lite2", "lite0_cpu", "lite0_cpu_long")
 PHOTOS, CLASSES = STANFORD_CARS
 DRAWN = {"years": "showroom#years"} | dict.fromkeys(
     ("fronts", "fronts_half", "fronts_lite0"), "showroom#counterfactual"
@@ -44,6 +45,13 @@ def _lacking(records: Sequence[Record]) -> tuple[list[str], list[str]]:
     older = {record.recipe["name"] for record in about} - run
     never = [name for name in RECIPES if name not in run | older]
     return [name for name in RECIPES if name in older], never
+
+
+def too_few_seeds(records: Sequence[Record]) -> list[str]:
+    """Recipes that have records as they are, of fewer than the three seeds that claims take."""
+    seeds = {name: {r.recipe["seed"] for r in evaluations(records) if shown_name(r) == name}
+             for name in THREE_SEEDS}  # fmt: skip
+    return [name for name, found in seeds.items() if 0 < len(found) < 3]
 
 
 def _shows(record: Record) -> bool:
@@ -87,21 +95,32 @@ def rates(records: Sequence[Record]) -> dict[str, float]:
     return found
 
 
+def _rate(model: str, measured: Mapping[str, float]) -> float | None:
+    """Operations a second of a model's training, or the slowest of its kind's: depthwise networks
+    get a fraction of what others do.
+    """
+    kind = "efficientnet"
+    relatives = [rate for name, rate in measured.items() if name.startswith(kind)]
+    if not model.startswith(kind):
+        return measured.get(model)
+    return measured.get(model, min(relatives, default=None))
+
+
 def orders(records: Sequence[Record]) -> list[str]:
     """Lines for a shell: of every missing recipe what it costs, as a comment, and its command.
 
-    Wanted most are those whose place older records hold, then what costs least. Hours are estimates
-    by operations alone, on CPU cores as measured where a record of the model is there; a small
-    network gets less of a GPU, so it takes longer.
+    Wanted most are those whose place older records hold, then those of too few seeds, then what
+    costs least. Hours are estimates by operations alone, on CPU cores as measured where a record of
+    the model or its kind is there; a small network gets less of a GPU, so it takes longer.
     """
-    lines, measured = [], rates(records)
-    cost = {name: flops(RECIPES[name]) for name in missing(records)}
+    lines, measured, few = [], rates(records), too_few_seeds(records)
+    cost = {name: flops(RECIPES[name]) for name in [*missing(records), *few]}
     older, never = (sorted(names, key=cost.get) for names in _lacking(records))
-    for name in [*older, *never]:
+    for name in [*older, *sorted(few, key=cost.get), *never]:
         recipe = RECIPES[name]
         seconds = {device.name: seconds_on(device, cost[name]) for device in DEVICES.values()}
-        if recipe.model in measured:
-            seconds[CPU] = cost[name] / measured[recipe.model]
+        if rate := _rate(recipe.model, measured):
+            seconds[CPU] = cost[name] / rate
         hours = ", ".join(f"{device} {_hours(value)}" for device, value in seconds.items())
         lines += [f"# {recipe.note}: {cost[name] / 1e12:,.0f} TFLOP; hours, at least: {hours}",
                   command(name)]  # fmt: skip

@@ -16,6 +16,7 @@ from carlib.evaluation.metrics import interval, ranks_of
 from carlib.evaluation.mistakes import Gain, chosen_on_scored, gained
 from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.record import Record
+from carlib.experiment.resampling import pair_draws
 from carlib.experiment.tables import keeping_outputs, label_of
 from carlib.report.rows import Row
 from carlib.retrieval import knn, ranking
@@ -198,11 +199,11 @@ def threshold_of_the_scored(level: str) -> Callable[[Sequence[Outputs]], Gain | 
         tried = np.linspace(similarity.min(), similarity.max(), THRESHOLDS)[:, None]
         right = (similarity >= tried) == same
         honest = (similarity >= decision.threshold) == same
-        among, sides = np.unique(classes, return_inverse=True)
-        sides = sides.reshape(classes.shape)  # a pair belongs half to either photo's class
-        ways = (right[right.mean(1).argmax()], honest, np.ones(len(same)))
-        return gained(*(sum(np.bincount(side, way, len(among)) / 2 for side in sides.T)
-                        for way in ways))  # fmt: skip
+        reported = right[right.mean(1).argmax()]
+        weights = pair_draws(classes, same)
+        won = weights @ (reported.astype(float) - honest) / np.maximum(weights.sum(1), 1)
+        low, high = interval(won)
+        return Gain(float(reported.mean()), float(honest.mean()), (low, high))
 
     return make
 

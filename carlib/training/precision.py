@@ -78,7 +78,8 @@ def in_words(found: dict[str, Any]) -> str:
 def probe(parts: Parts, accumulate: int = 1) -> dict[str, Any]:
     """A few steps of a training each way, on copies, at its largest side and batch.
 
-    Gives the `choice` ("bf16" or "no"), `photos_per_second` by precision, the largest
+    Gives the `choice` ("bf16" or "no"), by precision `photos_per_second` and the number of `steps`
+    of which they are the median (a single one is the first, a slow one), the largest
     `loss_difference` and the `gradient_cosine` that were seen (None: not finite), and the
     `processor`.
     """
@@ -89,8 +90,10 @@ def probe(parts: Parts, accumulate: int = 1) -> dict[str, Any]:
     # Where several processes learn, none may go on without the others: their steps wait for each.
     if all_agree(seconds["no"][0] / seconds["bf16"][0] >= HOPELESS):
         seconds = taking_turns(calls, ROUNDS, warm_up=0)
+    else:  # the first step is a slow one, and minutes are compared by the speed in full precision
+        seconds |= taking_turns({"no": calls["no"]}, ROUNDS, warm_up=0)
     spent, (full, half) = medians(seconds), ways.values()
-    relative = torch.tensor(half.losses) / torch.tensor(full.losses)
+    relative = torch.tensor(half.losses) / torch.tensor(full.losses[: len(half.losses)])
     difference = (relative - 1).abs().max().item()
     cosine = torch.cosine_similarity(full.gradient, half.gradient, 0).item()
     same = difference <= LOSS_DIFFERENCE and cosine >= GRADIENT_COSINE  # false for NaN
@@ -98,6 +101,7 @@ def probe(parts: Parts, accumulate: int = 1) -> dict[str, Any]:
     return {
         "choice": "bf16" if same and faster else "no",
         "photos_per_second": {name: parts.batches.batch_size / s for name, s in spent.items()},
+        "steps": {name: len(times) for name, times in seconds.items()},
         "loss_difference": difference if math.isfinite(difference) else None,
         "gradient_cosine": cosine if math.isfinite(cosine) else None,
         "processor": hardware()["cpu"],
