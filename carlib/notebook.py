@@ -133,6 +133,7 @@ def setup(seed: int = 0, data: str = "", profile: str = "", drive: bool = False)
     profile = profile or os.environ.get("CARLIB_PROFILE") or usual
     if profile not in PROFILES:
         raise CarlibError(f"unknown profile {profile!r}; known: {', '.join(PROFILES)}")
+    pd.set_option("display.max_colwidth", 80)  # room for what a network is called
     machine, used = hardware(), versions()
     print(f"data     {catalog}")
     hashes = (f"{name} {catalog.split_hash(name)}" for name in catalog.split_sizes)

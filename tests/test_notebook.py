@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import types
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from fakes import fake_audit, fake_record, fake_retrieval, fake_verification
 from toys import by_class
 
+import carlib
 from carlib import notebook
 from carlib.data.catalog import Extras
 from carlib.data.opening import open_catalog
@@ -21,6 +24,8 @@ from carlib.experiment.cost import DEVICES, seconds_on, training_flops, within
 from carlib.experiment.registry import RECIPES, get_recipe
 from carlib.paths import runs_root
 from carlib.report.tables import QUESTIONS
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9]*.ipynb"))
 
 
 @pytest.fixture
@@ -88,6 +93,22 @@ def test_stanford_cars_are_fetched_when_asked_for_by_name(here, monkeypatch, tmp
     assert len(notebook.setup(data="stanford-cars").catalog) == 96
 
 
+def test_the_set_up_that_notebooks_call_takes_what_it_says() -> None:
+    assert inspect.signature(carlib.setup) == inspect.signature(notebook.setup, eval_str=False)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_form_of_a_notebook_opens_other_data(path: Path, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CARLIB_CACHE", str(tmp_path))
+    form = nbformat.read(path, as_version=4).cells[2].source
+    assert form.startswith("# @title Photographs instead of drawn cars")
+    chosen = form.replace('data = ""', f"data = {str(by_class(tmp_path / 'cars'))!r}")
+    opened = {"carlib": carlib}
+    exec(chosen.replace("drive = False", "drive = True"), opened)
+    assert chosen != form and len(opened["here"].catalog) == 96
+    assert "no Colab here" in capsys.readouterr().out
+
+
 def test_runs_are_kept_on_drive_where_there_is_one(here, monkeypatch, capsys) -> None:
     notebook.setup(drive=True)
     assert "no Colab here" in capsys.readouterr().out
@@ -114,7 +135,7 @@ def test_full_scale_shows_what_a_recipe_was_until_it_is_run_again(results: Path)
     old = fake_record("lite0_cpu")
     replace(old, recipe=old.recipe | {"chosen_on": "val"}, recipe_hash="", method="").write()
     table = notebook.full_scale("accuracy", "lite0_cpu")
-    assert list(table.index) == ["ours, fine-tuned, 12 epochs (chosen_on=val)"]
+    assert list(table.index) == ["ours, fine-tuned, 12 epochs (earlier recipe)"]
 
 
 def test_full_scale_averages_seeds_and_says_what_was_not_run(results: Path) -> None:
@@ -159,7 +180,7 @@ def test_studies_show_their_rows(results: Path) -> None:
     study = replace(fake_record("lite0_frozen"), kind="study", topic="unknown", name="unknown-x")
     replace(study, extra={"rows": rows}).write()
     table = notebook.full_scale("unknown")
-    assert table["auroc"].tolist() == ["0.912", "0.900"]
+    assert table["AUROC"].tolist() == ["0.912", "0.900"]
     assert set(table.index) == {RECIPES["lite0_frozen"].note}
 
 
@@ -182,14 +203,14 @@ def test_retrieval_tables_show_records(results: Path) -> None:
     for seed, value in enumerate((0.8, 0.9)):
         fake_verification(seed=seed, value=value).write()
     table = notebook.full_scale("pairs")
-    assert table.loc[RECIPES["siamese_lite0"].note, ["hard auc", "loss"]].tolist() == [
+    assert table.loc[RECIPES["siamese_lite0"].note, ["AUC, hard", "loss"]].tolist() == [
         "0.850",
         "contrastive",
     ]
     for seed, value in enumerate((0.5, 0.7)):
         fake_retrieval(seed=seed, value=value).write()
     table = notebook.full_scale("unseen classes")
-    assert table.loc[RECIPES["lite0_frozen"].note, ["map at r", "seeds"]].tolist() == ["0.600", "2"]
+    assert table.loc[RECIPES["lite0_frozen"].note, ["MAP@R", "seeds"]].tolist() == ["0.600", "2"]
     chosen, frozen = (
         {"metric": "cosine", "weights": "uniform", "k": 7},
         RECIPES["lite0_frozen"].note,

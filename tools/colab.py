@@ -61,14 +61,25 @@ def call(*command: object, **more: str) -> str:
     return done.stdout
 
 
+def colabs_python() -> str:
+    """A Python 3.13 that runs: what stands on the path may be a signpost to nothing, as pyenv's."""
+    interpreter = shutil.which(os.environ.get("PYTHON313", "python3.13"))
+    about = "import sys; sys.exit(sys.version_info[:2] != (3, 13))"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    if interpreter is None or subprocess.run([interpreter, "-c", about], **quiet).returncode:
+        sys.exit(
+            f"Colab has Python 3.13, and {interpreter or 'python3.13'} is none that runs; name "
+            "one: PYTHON313=/path/to/python3.13 make test-colab"
+        )
+    return interpreter
+
+
 def make_base() -> None:
     """Colab's packages, installed once; made again when the pins change."""
     pins, stamp = PINS.read_text(encoding="utf-8"), BASE / "pins.txt"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == pins:
         return
-    interpreter = shutil.which(os.environ.get("PYTHON313", "python3.13"))
-    if interpreter is None:
-        sys.exit("Colab has Python 3.13 and there is none here; name one: PYTHON313=/path/to/it")
+    interpreter = colabs_python()
     shutil.rmtree(BASE, ignore_errors=True)
     call(interpreter, "-m", "venv", BASE)
     call(python(BASE), "-m", "pip", "install", "-q", "uv")

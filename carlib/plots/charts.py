@@ -44,7 +44,7 @@ def class_histogram(catalog: Catalog) -> Figure:
         for name in catalog.split_sizes
         if (part := catalog.select(name)).labels.min() >= 0
     }
-    table = _from_one(counts)
+    table = _counted(counts)
     _line_per_column(table, left, drawstyle="steps-mid")
     left.set(
         xlabel="class, largest first", ylabel="photos", title="Photos per class", ylim=(0, None)
@@ -102,14 +102,16 @@ def class_map(points: pd.DataFrame) -> Figure:
     markers = dict(zip(names, cycle("os^Dv<>Pp*X"), strict=False))
     sns.scatterplot(points, x="x", y="y", hue=body, style=body, hue_order=names, style_order=names,
                     palette=colors, markers=markers, s=28, lw=0, ax=ax)  # fmt: skip
+    right = points["x"].quantile([0, 1]).dot([0.3, 0.7])  # names beyond it run to the left
     for row in _apart(points):
+        aside = {"ha": "right", "xytext": (-3, 2)} if points["x"].iloc[row] > right else {}
         ax.annotate(short_name(points["class_name"].iloc[row], 40),
                     points[["x", "y"]].iloc[row], fontsize=6,
-                    xytext=(3, 2), textcoords="offset points")  # fmt: skip
+                    **({"xytext": (3, 2), "textcoords": "offset points"} | aside))  # fmt: skip
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="",
            title="Classes that look alike lie side by side")  # fmt: skip
     ax.grid(visible=False)
-    ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(fontsize=7, ncol=5, loc="upper center", bbox_to_anchor=(0.5, 0))
     return figure
 
 
@@ -163,19 +165,21 @@ def compare_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Fi
 
 
 @styled
-def lines(values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = False) -> Figure:
-    """Named sequences against their index (from 1)."""
+def lines(
+    values: Mapping[str, Sequence[float]], x: str, y: str, log: bool = False, first: int = 1
+) -> Figure:
+    """Named sequences against their index, counted from `first`."""
     figure, ax = plt.subplots(figsize=(6, 2.6))
-    _line_per_column(_from_one(values), ax)
+    _line_per_column(_counted(values, first), ax)
     ax.set(xlabel=x, ylabel=y, yscale="log" if log else "linear")
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def _from_one(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
-    """Named sequences of any lengths as columns, their places counted from 1."""
+def _counted(values: Mapping[str, Sequence[float]], first: int = 1) -> pd.DataFrame:
+    """Named sequences of any lengths as columns, their places counted from `first`."""
     table = pd.DataFrame({name: pd.Series(list(series)) for name, series in values.items()})
-    return table.set_index(table.index + 1)
+    return table.set_index(table.index + first)
 
 
 def _line_per_column(table: pd.DataFrame, ax: plt.Axes, **options) -> None:
@@ -219,7 +223,7 @@ def points_with_intervals(
     up: tuple[str, str],
     grey: Sequence[str] = (),
 ) -> Figure:
-    """A point per name: of two scores, (key, what it is called), with error bars along both axes.
+    """A point per name, with error bars along both axes: the intervals of two scores.
 
     Error bars are the scores' `<key>_interval`; names in `grey` are what the others are held
     against. Raises `KeyError` for a score that a name lacks.

@@ -164,15 +164,23 @@ def heat_grid(
 
 @styled
 def heat_rows(
-    photos: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], side: float = 1.3
+    photos: Sequence[np.ndarray],
+    maps: Mapping[str, Sequence[np.ndarray]],
+    side: float = 1.3,
+    titles: Sequence[str] = (),
 ) -> Figure:
-    """A row per photo: as it is, then under each named set of maps, for comparison."""
+    """A row per photo, with its title if any: as it is, then under each named set of maps,
+    for comparison.
+    """
     figure, axes = plt.subplots(len(photos), 1 + len(maps), squeeze=False,
                                 figsize=(side * (1 + len(maps)), side * len(photos)))  # fmt: skip
     for number, (photo, line) in enumerate(zip(photos, axes, strict=True)):
         for ax in line:
             ax.axis("off")
         line[0].imshow(photo)
+        for title in titles[number : number + 1]:
+            beside = {"transform": line[0].transAxes, "ha": "right", "va": "center"}
+            line[0].text(-0.08, 0.5, title, fontsize=7, **beside)
         for ax, (name, of_photos) in zip(line[1:], maps.items(), strict=True):
             ax.imshow(overlay(photo, of_photos[number]))
             if not number:
