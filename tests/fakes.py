@@ -93,7 +93,7 @@ def fake_verification(
     """A verification record as `carlib.retrieval.verification` makes them, every score the same."""
     scores = ("auc", "eer", "tar_at_0.01", "accuracy", "far")
     metrics = {f"{level}_{score}": value for level in LEVELS for score in scores}
-    metrics |= {f"{name}_interval": [0.4, 0.6] for name in ("hard_auc", "medium_far")}
+    metrics |= {f"{name}_interval": [0.4, 0.6] for name in ("hard_auc", "medium_far", "hard_far")}
     return replace(
         fake_record(name, seed=seed, **data),
         kind="verification",

@@ -45,7 +45,7 @@ def test_the_card_has_the_records_numbers() -> None:
         "7,654,321 bytes",
         "0.020",
         "4,321 pairs",
-        "below 0.250: 95% of",
+        "below 0.250: 95 % of",
         "6,580",
         "51 min",
     ):
@@ -65,7 +65,7 @@ def test_the_card_has_the_costs_of_this_very_network() -> None:
         published(), kind="benchmark", topic="deployment", name="deployment-toy", extra=extra
     )
     text = model_card(ROOT, [published(), costs])
-    assert "| onnx int8 | 1.2 | 0.900 | 12.3 | 46 | 1.7 |" in text and "+0.010 (-0.020" in text
+    assert "| onnx int8 | 1.2 | 0.900 | 12.3 | 46 | 1.7 |" in text and "+0.010 (−0.020" in text
     other = replace(costs, checkpoint={"hash": "0" * 16})
     assert "Not measured yet" in model_card(ROOT, [published(), other])
 

@@ -74,7 +74,9 @@ def test_report_says_what_the_records_say(repository: Path) -> None:
     for number in ("0.123", "0.100–0.150", "0.345", "7,654", "6,889", "13 min", "0.400"):
         assert number in text
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    row = "| three convolutions, after S3 | 0.123 (0.100–0.150) | 1 | 13 min, 2 CPU cores |"
+    row = (
+        "| three convolutions, smaller than S3's | 0.123 (0.100–0.150) | 1 | 13 min, 2 CPU cores |"
+    )
     assert f"| Which of 196 cars is it? Accuracy {row}" in readme
     assert readme.endswith("<!-- results:end -->\nafter\n")
     assert report.check_report(repository) == []
@@ -254,13 +256,13 @@ def test_everything_stands_in_one_comparison(repository: Path) -> None:
 
 
 def test_what_is_set_above_another_is_a_paired_difference(repository: Path) -> None:
-    """Of the same classes: "no difference" where the interval holds zero, else by how much."""
+    """Of the same classes: not told apart where the interval holds zero, else by how much."""
     results = repository / "data" / "results"
     for record in (fake_record("lite0_frozen", accuracy=0.123), fake_record("lite0_cpu", 0, 0.523)):
         record.write(results)
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
-    assert "between the frozen body and training from scratch there is no difference" in text
+    assert "the frozen body and training from scratch cannot be told apart" in text
     assert "fine-tuning is ahead of the frozen body by 0.400 (95 % interval +0.400 to" in text
     mirrored = replace(fake_record("lite0_cpu", 0, 0.523), scoring={"views": ["plain", "mirror"]})
     mirrored = replace(mirrored, name="mirrored")

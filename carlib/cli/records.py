@@ -61,7 +61,9 @@ def print_maps(record: Record, path: Path) -> None:
 
 def print_comparison(record: Record, path: Path) -> None:
     """How well a network finds neighbors or tells pairs apart, in a line."""
-    shown = (f"{name.replace('_', ' ')} {record.metrics[name]:.3f}"
+    from carlib.report.tables import heading
+
+    shown = (f"{heading(name)} {record.metrics[name]:.3f}"
              for name in ("accuracy", "recall_at_1", "r_precision", "map_at_r", "easy_auc",
                           "medium_auc", "hard_auc", "hard_eer")
              if name in record.metrics)  # fmt: skip

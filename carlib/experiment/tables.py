@@ -21,6 +21,7 @@ from carlib.experiment.registry import RECIPES
 STANFORD = "stanford-cars"  # the data set whose records the report and the notebooks compare
 AT_HAND = "box"  # its photos at hand are cut to the car's box: a whole one shows no more
 USUAL_BODY = "efficientnet_lite0"  # of rows that name no other
+BEFORE = " (earlier recipe)"  # in the titles of rows whose recipe has changed since
 VOLATILE = ("name", "note", "seed")  # fields that make no other method of a recipe
 
 # What the tables list, in this order, once it is run.
@@ -55,32 +56,38 @@ def machine(record: Record) -> str:
     return record.hardware["gpu"] or f"{cores} CPU core{'s' * (cores != 1)}"
 
 
-def shown_name(record: Record) -> str:
-    """What a record's recipe is called in tables and figures.
-
-    A recipe that has changed since, or was changed for a run, is shown as what it was: its name and
-    what differs from the recipe that has the name now, what recipes no longer say coming first.
+def changes(record: Record) -> list[str]:
+    """What a record's recipe was, where it differs from the one that has its name now; what recipes
+    no longer say comes first.
     """
-    name = record.recipe["name"]
-    planned = RECIPES.get(name)
+    planned = RECIPES.get(record.recipe["name"])
     if planned is None or planned.method == record.method:
-        return name
+        return []
     was, now, usual = record.recipe, asdict(planned), asdict(Recipe())
     differing = [key for key in was if key not in VOLATILE and was[key] != now.get(key)]
-    changed = [f"{k}={was[k]}" for k in sorted(differing, key=lambda k: (k in now, k))]
-    changed += [f"no {key}" for key in now if key not in was and now[key] != usual[key]]
+    return [f"{k}={was[k]}" for k in sorted(differing, key=lambda k: (k in now, k))] + [
+        f"no {key}" for key in now if key not in was and now[key] != usual[key]
+    ]
+
+
+def shown_name(record: Record) -> str:
+    """By what name records of one method are told: their recipe's, with some of its `changes`."""
+    changed = changes(record)
     told = f" ({', '.join(changed[:3])}{' …' if changed[3:] else ''})" if changed else ""
-    return f"{name}{told}"
+    return f"{record.recipe['name']}{told}"
 
 
 def title_of(record: Record, short: bool = False) -> str:
-    """`shown_name` as people read it: the recipe's note in the place of its name.
-
-    Where there is little room, an asterisk stands for what it was.
+    """What people read: the recipe's note, with the epochs that were trained, and whether the
+    recipe has changed since; where there is little room, an asterisk says so.
     """
-    name = record.recipe["name"]
-    was = shown_name(record).removeprefix(name)
-    return (RECIPES[name].note if name in RECIPES else name) + ("*" if short and was else was)
+    was, planned = record.recipe, RECIPES.get(record.recipe["name"])
+    if planned is None:
+        return was["name"]
+    if not changes(record):
+        return planned.note
+    note = planned.note.replace(f"{planned.epochs} epochs", f"{was['epochs']} epochs")
+    return f"{note}{'*' if short else BEFORE}"
 
 
 def row_title(record: Record, short: bool = False) -> str:

@@ -27,7 +27,7 @@ from carlib.report.facts import facts
 from carlib.report.figures import FIGURES, figures
 from carlib.report.intervals import with_outputs
 from carlib.report.missing import missing
-from carlib.report.rows import retrieval_rows, rows_of, verification_rows
+from carlib.report.rows import retrieval_rows, rows_of, verification_rows, with_baseline
 from carlib.report.tables import Table
 
 ROUNDING = 2  # of 255: how far pixels of the same picture may lie apart
@@ -134,9 +134,9 @@ def results_table(records: Sequence[Record]) -> str:
     for question, score, rows in (
         ("Which of 196 cars is it? Accuracy", "accuracy", list(rows_of(records).values())),
         ("Which photo shows the same car, of cars never seen? Recall@1", "recall_at_1",
-         _with_baseline(retrieval_rows(records, "unseen"))),
+         with_baseline(retrieval_rows(records, "unseen"))),
         ("The same model, or another of its make? AUC, cars never seen", "hard_auc",
-         _with_baseline(verification_rows(records))),
+         with_baseline(verification_rows(records))),
     ):  # fmt: skip
         asked = [question, *[""] * len(rows)]
         lines += [
@@ -152,12 +152,6 @@ def results_table(records: Sequence[Record]) -> str:
         f"{text}\n\n{recipes} no record yet; `carlib recipes --missing` lists the commands that "
         f"make them, with what each costs."
     )
-
-
-def _with_baseline(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of rows, best first: the best of all that learned cars, and the best that learned none."""
-    ways = ([row for row in rows if row["trained"] == way] for way in (True, False))
-    return [way[0] for way in ways if way]
 
 
 def _shown(row: Mapping[str, Any], score: str) -> dict[str, object]:

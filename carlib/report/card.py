@@ -9,7 +9,7 @@ from pathlib import Path
 from carlib.data.class_names import parse_name
 from carlib.experiment.checkpoint import PUBLISHED
 from carlib.experiment.record import Record, the_one
-from carlib.experiment.tables import machine, shown_name
+from carlib.experiment.tables import changes, machine
 
 CARD = Path("carlib") / "data" / PUBLISHED.with_suffix(".md").name  # in the repository
 TEXT = Path("report") / "model_card.md"  # with places for the numbers
@@ -29,7 +29,8 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
         name=PUBLISHED.stem,
         classes=record.data["classes"],
         model=record.recipe["model"],
-        recipe=shown_name(record),
+        recipe=f"{'an earlier form of ' * bool(changes(record))}recipe `{record.recipe['name']}`",
+        epochs=record.recipe["epochs"],
         catalog=record.data["catalog"],
         minutes=training["seconds"] / 60,
         hardware=machine(record),
@@ -44,7 +45,7 @@ def model_card(root: Path, records: Sequence[Record]) -> str | None:
         ),
         ece=metrics["ece"],
         ece_calibrated=metrics["ece_calibrated"],
-        passed=record.extra["known_share"],
+        passed=100 * record.extra["known_share"],
         pairs=use["decision"]["pairs"],
         threshold=use["decision"]["threshold"],
         unknown=_unknown(study),
@@ -103,7 +104,7 @@ def _costs(records: Sequence[Record], checkpoint: str) -> str:
         f"{extra['parameters']:,} parameters, {extra['gflops']:.2f} GFLOPs for one view of a photo "
         f"of {extra['side']} pixels, on {machine(record)}. Accuracy is of one view of val.",
         "",
-        "| way | MB | val accuracy | one photo, ms | photos/s | times onnx |",
+        "| way | MB | val accuracy | one photo, ms | photos/s | speed (ONNX is 1) |",
         "|---|---|---|---|---|---|",
     ]
     latency = {row["way"]: row["ms_per_photo"] for row in extra["rows"]}
@@ -114,10 +115,9 @@ def _costs(records: Sequence[Record], checkpoint: str) -> str:
             f"{latency['onnx'] / row['ms_per_photo']:.1f} |"
         )
     change, (low, high) = (extra["rows"][-1][key] for key in ("change", "change_interval"))
-    accuracy = (
-        f"accuracy of int8 against single precision {change:+.3f} ({low:+.3f} to {high:+.3f})"
-    )
-    return "\n".join([*lines, "", f"One photo at a time, compared with onnx; {accuracy}."])
+    accuracy = f"{change:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
+    told = f"One photo at a time. int8 changes the accuracy of single precision by {accuracy}."
+    return "\n".join([*lines, "", told])
 
 
 def _unknown(study: Record | None) -> str:
@@ -125,7 +125,7 @@ def _unknown(study: Record | None) -> str:
         return ""
     best = max(study.extra["rows"], key=lambda row: row["auroc"])
     return (
-        f" By the best of several scores, cars never learned are told from others with an "
-        f"AUROC of {best['auroc']:.2f} only (a frozen body, {len(study.extra['held_out'])} classes "
-        f"held out), so take it as a hint."
+        f" Take it as a hint: for another network, a frozen body that learned all but "
+        f"{len(study.extra['held_out'])} of the classes, the best of several scores told photos of "
+        f"those from others with an AUROC of only {best['auroc']:.2f} (.5 is guessing)."
     )

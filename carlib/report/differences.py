@@ -13,10 +13,9 @@ from carlib.experiment.checkpoint import UNTRAINED
 from carlib.experiment.record import Record
 from carlib.experiment.tables import METHODS, SIAMESE, STANFORD, best, evaluations, shown_name
 from carlib.report.intervals import difference
-from carlib.report.rows import compared, groups
+from carlib.report.rows import AS_THEY_COME, compared, groups
 
 BUDGET = ("model", "weights", "size", "epochs")  # what two ways to learn must have in common
-AS_THEY_COME = ("", "features")  # what is compared: the output, or what lies below the last layer
 Difference = dict[str, object]
 Seeds = list[Record]
 
@@ -54,20 +53,26 @@ def strongest(rows: Sequence[Seeds], score: str) -> Seeds:
 
 
 def against_baselines(labels: Mapping[str, Seeds], score: str) -> Difference | None:
-    """The best network that learned cars against the best that learned none."""
-    learned = [seeds for seeds in labels.values() if not _is_untrained(seeds)]
+    """The best network that learned cars, its points as they come, against the best that learned
+    none, on whichever axes.
+    """
+    learned = _as_they_come(labels)
     untrained = [seeds for seeds in labels.values() if _is_untrained(seeds)]
     return difference(strongest(learned, score), strongest(untrained, score), score)
+
+
+def _as_they_come(labels: Mapping[str, Seeds]) -> list[Seeds]:
+    return [
+        seeds for seeds in labels.values()
+        if not _is_untrained(seeds) and seeds[0].scoring.get("points", "") in AS_THEY_COME
+    ]  # fmt: skip
 
 
 def naming(labels: Mapping[str, Seeds], score: str) -> Difference | None:
     """The best network that learned to compare, and against it the best that learned to name with
     the same body, photos and epochs; features or embeddings as they come, on no axes of their own.
     """
-    learned = [
-        seeds for seeds in labels.values()
-        if not _is_untrained(seeds) and seeds[0].scoring.get("points", "") in AS_THEY_COME
-    ]  # fmt: skip
+    learned = _as_they_come(labels)
     compares = strongest([s for s in learned if s[0].recipe["embedding"]], score)
     names = [s for s in learned if not s[0].recipe["embedding"] and _alike(s, compares)]
     return difference(strongest(names, score), compares, score)

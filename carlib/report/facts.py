@@ -21,8 +21,8 @@ from carlib.experiment.tables import (
     SCRATCH,
     STANFORD,
     TRANSFER,
-    USUAL_BODY,
     best,
+    changes,
     label_of,
     row_title,
     shown_name,
@@ -33,11 +33,19 @@ from carlib.models.networks import count_parameters
 from carlib.report.cost import TARGETS, time_rows
 from carlib.report.differences import differences
 from carlib.report.figures import FIGURES
+from carlib.report.halves import half_rows
 from carlib.report.missing import command, missing
 from carlib.report.mistakes import mistake_rows
-from carlib.report.rows import final_rows, retrieval_rows, rows_of, tried_rows, verification_rows
+from carlib.report.rows import (
+    final_rows,
+    retrieval_rows,
+    rows_of,
+    tried_rows,
+    verification_rows,
+    with_baseline,
+)
 
-STUDIED = ("unknown", "imbalance", "leak", "leads")  # questions that the report answers
+STUDIED = ("unknown", "imbalance", "leak", "leads", "axes")  # questions that the report answers
 
 
 def facts(root: Path, records: Sequence[Record]) -> dict:
@@ -68,9 +76,13 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
            for key, names in (("scratch", SCRATCH), ("transfer", TRANSFER), ("earlier", EARLIER))},
         "final": final_rows(records),
         "knows_nothing": BLIND,
-        "usual_body": USUAL_BODY,
         "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
         "verification": verification_rows(records),
+        "halves": half_rows(records, retrieval_rows(records, "unseen")),
+        "headline": {
+            "unseen": with_baseline(retrieval_rows(records, "unseen")),
+            "pairs": with_baseline(verification_rows(records)),
+        },
         "earlier_verification": verification_rows(records, earlier=True),
         "differences": differences(records),
         "tried": tried_rows(records),
@@ -83,6 +95,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         ],
         "labels": {record.name: label_of(record) for record in records if record.recipe},
         "titles": titles(records),
+        "changes": {r.name: changes(r) for r in records if r.recipe and changes(r)},
         "digest": digest(root / "data" / "results"),
         "commands": {name: command(name) for name in RECIPES},
         "recipes": {

@@ -24,7 +24,7 @@ from carlib.report.galleries import (
     neighbors_figure,
     showroom_picture,
 )
-from carlib.report.rows import groups, retrieval_rows, rows_of, verification_rows
+from carlib.report.rows import groups, rows_of
 
 COLUMN = 3.35  # inches
 LETTERS = 40  # of a legend in one line
@@ -136,20 +136,6 @@ def dots(
 
 
 @printed
-def unseen_figure(records: Sequence[Record]) -> Figure | None:
-    """Recall@1 with its interval and MAP@R among classes that were never seen, by loss."""
-    scores = {"recall_at_1": "Recall@1", "map_at_r": "MAP@R"}
-    return dots(retrieval_rows(records, "unseen"), "short", scores, "")
-
-
-@printed
-def pairs_figure(records: Sequence[Record]) -> Figure | None:
-    """AUC on hard pairs with its interval, on medium ones and those of other makes, by recipe."""
-    scores = {"hard_auc": "hard", "medium_auc": "medium", "easy_auc": "other makes"}
-    return dots(verification_rows(records), "short", scores, "AUC")
-
-
-@printed
 def imbalance_figure(records: Sequence[Record]) -> Figure | None:
     """Balanced accuracy by imbalance factor, a line per answer to it."""
     study = the_one(records, "study", "imbalance", STANFORD)
@@ -240,8 +226,6 @@ FIGURES: dict[str, Callable[[Sequence[Record]], bytes | None]] = {
     "curves.svg": curves_figure,
     "minutes.svg": minutes_figure,
     "imbalance.svg": imbalance_figure,
-    "unseen.svg": unseen_figure,
-    "pairs.svg": pairs_figure,
     "maps.svg": maps_figure,
     "truth.svg": truth_figure,
     "drawn_mistakes.svg": mistakes_figure,

@@ -130,6 +130,6 @@ def difference(
         return told | {"why": "they were scored by different views"}
     found = drawn(one, other, score=score)
     if found is None:
-        return told | {"why": "their records hold no scores by photo or class"}
+        return told | {"why": "the records keep no scores by photo or class"}
     between = difference_interval(*(draws.values for draws in found))
     return told | {"interval": between, "unit": found[0].unit}

@@ -217,6 +217,18 @@ def verification_rows(records: Sequence[Record], earlier: bool = False) -> list[
     return _best_first(compared(records, "verification", earlier=earlier), "hard_auc")
 
 
+AS_THEY_COME = ("", "features")  # what is compared: the output, or what lies below the last layer
+
+
+def with_baseline(rows: Sequence[Row]) -> list[Row]:
+    """Of rows, best first: the best network that learned cars, its points as they come, so that no
+    scored class chooses axes for it; and the best that learned none, on whichever axes.
+    """
+    ours = [row for row in rows if row["trained"] and row["points"] in AS_THEY_COME]
+    theirs = [row for row in rows if not row["trained"]]
+    return [way[0] for way in (ours, theirs) if way]
+
+
 def _best_first(labels: dict[str, list[Record]], score: str) -> list[Row]:
     rows = [make_row(label, seeds, score) for label, seeds in labels.items()]
     return sorted(rows, key=lambda line: -line[score])
@@ -258,6 +270,4 @@ def tried_rows(records: Sequence[Record]) -> list[Row]:
 
 def _variants(study: Record, name: str) -> int:
     """How many variants of a recipe a study has tried; as it is, it is none."""
-    rows = study.extra["rows"]
-    return sum(row.get("recipe", study.recipe["name"]) == name and bool(row["changes"])
-               for row in rows)  # fmt: skip
+    return sum(study.recipe["name"] == name and bool(row["changes"]) for row in study.extra["rows"])

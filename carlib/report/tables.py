@@ -7,7 +7,7 @@ is decided here once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 NOT_RUN = "not run"
+
+
+# What people read in the place of a value's name, where its words alone would not do.
+HEADINGS = {
+    **{f"recall_at_{k}": f"Recall@{k}" for k in (1, 2, 4, 8)},
+    "map_at_r": "MAP@R", "r_precision": "R-precision", "top3": "top-3", "top5": "top-5",
+    "macro_f1": "macro F1", "auroc": "AUROC", "auroc_interval": "AUROC, 95 %",
+    "fpr95": "FPR at TPR .95", "road": "ROAD", "points_in_car": "largest value in the car",
+    "times_car_area": "share in the car over its area",
+    **{f"{level}_auc": f"AUC, {level}" for level in ("easy", "medium", "hard")},
+}  # fmt: skip
+
+
+def heading(name: object) -> str:
+    """The heading of a column, or the name of a row, that holds a value of this name."""
+    return HEADINGS.get(str(name), str(name).replace("_", " "))
 
 
 def cell(value: object) -> str:
@@ -50,7 +66,7 @@ class Table:
     def of(cls, rows: Sequence[Mapping[str, Any]], *columns: str, title: str = "") -> Table:
         """These columns of the rows, or all of them, under their own names."""
         names = columns or tuple(dict.fromkeys(name for line in rows for name in line))
-        return cls(rows, {name: name.replace("_", " ") for name in names}, title)
+        return cls(rows, {name: heading(name) for name in names}, title)
 
     def cells(self) -> list[list[str]]:
         """The text of every cell, row by row."""
@@ -91,6 +107,7 @@ class Question:
 
     rows: Callable[[Sequence[Record]], Rows]
     columns: tuple[str, ...] = ()
+    interval: str = "interval"  # the heading of that column: of which score it is
 
 
 def answer(question: str, records: Sequence[Record], *names: str) -> Table:
@@ -109,7 +126,9 @@ def answer(question: str, records: Sequence[Record], *names: str) -> Table:
         return Table.of([{question: NOT_RUN, "": NOT_RUN}])
     known = dict.fromkeys(name for line in rows for name in line)
     columns = asked.columns or [name for name in known if not name.endswith("_interval")]
-    return Table.of(rows, *(name for name in columns if name in known))
+    table = Table.of(rows, *(name for name in columns if name in known))
+    return replace(table, columns={name: asked.interval if name == "interval" else words
+                                   for name, words in table.columns.items()})  # fmt: skip
 
 
 def _of_recipe(rows: Rows, name: str) -> Rows:
@@ -193,10 +212,10 @@ def _study(topic: str) -> Callable[[Sequence[Record]], Rows]:
 
 
 _SCORES = ("network", "recipe", "accuracy", "interval", "top5", "seeds", "training")
-_NEIGHBORS = ("network", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
-              "effective_rank")  # fmt: skip
-
-_PAIRS = ("network", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval")
+_NEIGHBORS = (("network", "loss", "seeds", "recall_at_1", "interval", "map_at_r",
+               "effective_rank"), "95 % of Recall@1")  # fmt: skip
+_PAIRS = (("network", "loss", "seeds", "easy_auc", "medium_auc", "hard_auc", "interval"),
+          "95 % of hard")  # fmt: skip
 
 QUESTIONS: dict[str, Question] = {
     "accuracy": Question(_scored(None), _SCORES),
@@ -204,12 +223,12 @@ QUESTIONS: dict[str, Question] = {
     "pretrained": Question(_scored("pretrained"), _SCORES),
     "votes": Question(_votes),
     "search": Question(_search),
-    "seen classes": Question(lambda records: retrieval_rows(records, "same"), _NEIGHBORS),
-    "unseen classes": Question(lambda records: retrieval_rows(records, "unseen"), _NEIGHBORS),
-    "pairs": Question(verification_rows, _PAIRS),
+    "seen classes": Question(lambda records: retrieval_rows(records, "same"), *_NEIGHBORS),
+    "unseen classes": Question(lambda records: retrieval_rows(records, "unseen"), *_NEIGHBORS),
+    "pairs": Question(verification_rows, *_PAIRS),
     "earlier pairs": Question(
         lambda records: verification_rows(records, earlier=True) or verification_rows(records),
-        _PAIRS,
+        *_PAIRS,
     ),
     "maps": Question(map_rows),
     "data": Question(_audits),
