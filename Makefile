@@ -8,7 +8,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export GOMP_SPINCOUNT := 1000
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: report site test test-paths test-colab test-versions lint unit notebooks clean help
+.PHONY: report site test test-paths test-colab test-versions test-claims lint unit notebooks clean help
 
 help:
 	@echo "make report   run the notebooks on the drawn cars, draw the figures, make report.pdf; where"
@@ -20,6 +20,7 @@ help:
 	@echo "              photographs that CARLIB_PHOTOS names, if it does"
 	@echo "make test-versions  the unit tests with the lowest versions that pyproject.toml allows, and"
 	@echo "              with the newest on Python 3.13 (make NEWEST=/path/to/python3.13)"
+	@echo "make test-claims  what the notebooks assert, with other seeds and numbers of threads"
 	@echo "make clean    remove the environment and everything that can be made again"
 
 .venv/ready: requirements.txt pyproject.toml
@@ -65,6 +66,10 @@ test-colab: .venv/ready
 test-paths: .venv/ready
 	CARLIB_PATHS=all OMP_NUM_THREADS=1 $(BIN)/pytest tests/test_own_photos.py tests/test_jupyterlab.py \
 	  --numprocesses=auto --dist=worksteal --durations=0
+
+# What holds for one training on drawn cars should hold for others; an hour.
+test-claims: .venv/ready
+	$(BIN)/python tools/assertions.py
 
 clean:
 	rm -rf .venv build runs *.egg-info .pytest_cache .ruff_cache .hypothesis

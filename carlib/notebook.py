@@ -30,7 +30,7 @@ from carlib.experiment.tables import keeping_outputs
 from carlib.models.freezing import phase_count, rescaled
 from carlib.models.networks import count_flops
 from carlib.paths import cache_root, runs_root
-from carlib.report.tables import answer
+from carlib.report.tables import answer, heading
 from carlib.runtime import the_device
 from carlib.training.loop import load_or_train
 
@@ -238,7 +238,7 @@ class Experiments:
             low, high = metrics["accuracy_interval"]
             rows[title] = (
                 {"accuracy": metrics["accuracy"], "low": low, "high": high}
-                | {score: metrics[score] for score in ("top5", "macro_f1")}
+                | {heading(score): metrics[score] for score in ("top5", "macro_f1")}
                 | {"parameters": training["parameters"], "GFLOPs": self.flops[title] / 1e9}
                 | {"seconds": training["seconds"]}
                 | {"photos/s": training["photos_seen"] / training["seconds"]}

@@ -13,7 +13,9 @@ from carlib.errors import RunError
 from carlib.evaluation.mistakes import chosen_on_scored, gained
 from carlib.experiment.outputs import Outputs
 from carlib.experiment.record import Record
+from carlib.report.halves import COMPARED, half_rows
 from carlib.report.mistakes import MISTAKES, mistake_rows
+from carlib.report.rows import retrieval_rows
 
 
 def test_a_gain_is_paired() -> None:
@@ -104,6 +106,11 @@ def test_the_table_makes_what_the_outputs_allow() -> None:
                 kept("retrieval", "same", same, recall_at_1=0.5),
                 kept("verification", "", unseen, hard_auc=0.8)]  # fmt: skip
     rows = {row["mistake"]: row for row in mistake_rows(records)}
+    (halves,) = half_rows(records, retrieval_rows(records, "unseen"))
+    assert halves["trained"] and set(halves["scores"]) == set(COMPARED)
+    gain = halves["scores"]["softened"] - halves["scores"]["plain"]
+    assert halves["gain"] == pytest.approx(gain)
+    assert halves["interval"][0] <= gain <= halves["interval"][1]
     assert len(rows) == sum(map(len, MISTAKES.values())) - 1  # no outputs have a mirrored view
     assert [row["won"] for row in mistake_rows(records)] == sorted(
         (row["won"] for row in rows.values()), reverse=True

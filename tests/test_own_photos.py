@@ -2,8 +2,8 @@
 
 `make test` runs a small folder without boxes, makes and sides under profile "tiny", and there the
 solutions of the exercises as well: with two epochs of small photos each of them is quick. With
-`CARLIB_PATHS=all` (make test-paths) come other sizes, the layouts that data sets are handed around
-in, and the photographs that CARLIB_PHOTOS names, if it does.
+`CARLIB_PATHS=all` (make test-paths) come the solutions on drawn cars, other sizes, the layouts that
+data sets are handed around in, and the photographs that CARLIB_PHOTOS names, if it does.
 """
 
 from __future__ import annotations
@@ -131,6 +131,15 @@ def test_a_solution_that_does_not_run_is_found(tool, private: Path, tmp_path: Pa
 
 
 # --- in `make test-paths` -------------------------------------------------------------------------
+
+
+@only_with_all
+@each_notebook
+def test_solutions_on_drawn_cars(tool, path: Path, tmp_path: Path, monkeypatch) -> None:
+    """As a student runs them, where the data say all that exercises ask."""
+    monkeypatch.delenv("CARLIB_PROFILE")
+    monkeypatch.setenv("CARLIB_DATA", "showroom")
+    executed(tool, path, tmp_path / path.name)
 
 
 def few_photos(root: Path) -> Path:

@@ -89,7 +89,7 @@ def test_a_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
 def test_the_command_is_kept_without_this_machines_folders(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/opt/bin/carlib", "evaluate", "/data/cars", "--split=val"])
     assert command_line() == "carlib evaluate cars --split=val"
-    typed = ["carlib", "train", "lite0_cpu", "--data=/home/me/cars", "--set", "plan=head:5 all:5"]
+    typed = ["carlib", "train", "lite0_cpu", "--data=/data/cars", "--set", "plan=head:5 all:5"]
     monkeypatch.setattr("sys.argv", typed)
     assert command_line() == "carlib train lite0_cpu --data=cars --set 'plan=head:5 all:5'"
 

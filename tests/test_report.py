@@ -321,7 +321,11 @@ def test_costs_have_their_sentences(repository: Path) -> None:
     replace(
         plain, topic="growth", name="growth-showroom", metrics=grown, extra={"times": [1, 4, 16]}
     ).write(results)
-    replace(plain, topic="startup", name="startup", metrics={"carlib --help": 0.31}).write(results)
+    way = {"ms_per_photo": 20.0, "speed": 1.0, "bytes": 9000, "change": 0.0,
+           "change_interval": [0.0, 0.0]}  # fmt: skip
+    ways = [way | {"way": "onnx"},
+            way | {"way": "onnx int8", "speed": 1.7, "bytes": 2700, "change": 0.01}]  # fmt: skip
+    replace(plain, topic="deployment", name="deployment", extra={"rows": ways}).write(results)
     report.build_report(repository)
     text = text_of(repository / "report.pdf")
     for said in (
@@ -330,7 +334,7 @@ def test_costs_have_their_sentences(repository: Path) -> None:
         "With 16 times",
         "15.9",
         "16.8",
-        "0.31 s",
+        "1.7 times as fast and 0.30 times as large",
     ):
         assert said in text
 

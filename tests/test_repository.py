@@ -19,6 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from carlib.report.tables import HEADINGS
+
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (  # of carlib, from the ground up
     ("errors", "paths", "timing", "distributed", "files", "runtime", "seeding", "showroom"),
@@ -226,6 +228,17 @@ def test_pictures_are_told_in_words_too(path: Path) -> None:
     outputs = [out for cell in code_cells(path) for out in cell.outputs]
     pictures = [out for out in outputs if "image/png" in out.get("data", {})]
     assert pictures and all(out.metadata["image/png"]["alt"] for out in pictures)
+
+
+@each_notebook
+def test_tables_fit_a_page(path: Path) -> None:
+    """Seven columns and the index have room beside each other, under names that people read."""
+    outputs = [out.get("data", {}) for cell in code_cells(path) for out in cell.outputs]
+    pages = [out["text/html"] for out in outputs if "<thead>" in out.get("text/html", "")]
+    assert pages
+    for page in pages:
+        names = re.findall(r"<th>(.*?)</th>", page.partition("</tr>")[0])
+        assert len(names) <= 8 and not set(names) & set(HEADINGS), names
 
 
 @each_notebook

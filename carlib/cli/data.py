@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from carlib.data.audit import Audit
     from carlib.data.catalog import Catalog
 
-data_app = typer.Typer(no_args_is_help=True, help="Look at a data set: audit, export, show.")
+data_app = typer.Typer(no_args_is_help=True, help="Get, look at and check a data set.")
 app.add_typer(data_app, name="data")
 ValFraction = Annotated[
     float,
     typer.Option(
-        "--val-fraction", help="First split 'train' as training does: this share becomes 'val'."
+        "--val-fraction", help="Hold out this share of 'train' as 'val' first, as training does."
     ),
 ]
 

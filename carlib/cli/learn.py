@@ -269,7 +269,7 @@ def report_command(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if something is stale.")
     ] = False,
 ) -> None:
-    """Make the figures, report.pdf and README's table from the records in this checkout."""
+    """Make figures, report.pdf, README's table and the model card from the records here."""
     from carlib.report.build import build_report, check_report
 
     if check:

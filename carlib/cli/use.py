@@ -134,7 +134,10 @@ def explain_command(
     ] = "",
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="For example Grad-CAM; repeat it for several side by side."),
+        typer.Option(
+            "--method",
+            help="Grad-CAM, Grad-CAM++, Layer-CAM or Eigen-CAM; repeat it for several.",
+        ),
     ] = None,
     box: BoxOption = "",
 ) -> None:

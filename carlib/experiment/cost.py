@@ -79,4 +79,7 @@ def within(recipe: Recipe, seconds: float, photos: int, num_classes: int) -> Rec
     if needed <= seconds or recipe.epochs == 1:
         return recipe
     epochs = max(phase_count(recipe.plan), int(recipe.epochs * seconds / needed))
-    return recipe.variant(epochs=epochs, plan=rescaled(recipe.plan, epochs))
+    stretched: dict[str, object] = {"epochs": epochs, "plan": rescaled(recipe.plan, epochs)}
+    if recipe.schedule == "step":
+        stretched["step_epochs"] = max(1, round(recipe.step_epochs * epochs / recipe.epochs))
+    return recipe.variant(**stretched)

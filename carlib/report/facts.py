@@ -54,7 +54,6 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
     single = {
         "audit": the_one(records, "audit", dataset=STANFORD),
         "rate": the_one(records, "benchmark", "showroom_rate"),
-        "startup": the_one(records, "benchmark", "startup"),
         "books": the_one(records, "benchmark", "notebooks"),
         "truth": the_one(records, "benchmark", "counterfactual"),
         "examples": the_one(records, "benchmark", "examples"),

@@ -16,8 +16,10 @@ from carlib.experiment.record import Record
 from carlib.experiment.tables import keeping_outputs
 from carlib.report.rows import Row, with_baseline
 from carlib.retrieval import ranking
-from carlib.retrieval.axes import WAYS, Axes
+from carlib.retrieval.axes import Axes
 from carlib.retrieval.embeddings import Embeddings
+
+COMPARED = ("plain", "within", "softened")  # ways of `carlib.retrieval.axes`
 
 
 def hits_on_the_other_half(points: Embeddings, way: str) -> np.ndarray:
@@ -41,7 +43,7 @@ def half_rows(records: Sequence[Record], rows: Sequence[Row]) -> list[Row]:
     for row in with_baseline(plain):
         outputs = read_outputs(kept[row["recipe"]][0])
         points = ranking.kept_points(outputs)
-        hits = {way: hits_on_the_other_half(points, way) for way in WAYS}
+        hits = {way: hits_on_the_other_half(points, way) for way in COMPARED}
         sums = {way: np.bincount(points.labels, hit) for way, hit in hits.items()}
         gain, interval = paired_difference(
             sums["softened"][None], sums["plain"][None], np.bincount(points.labels)

@@ -113,7 +113,8 @@ class Gallery:
 
         `where` maps columns of FILTERS to a value or a list, such as {"make": "Audi", "year":
         [2011, 2012]}. Columns of the result: `query` (0-based), `rank` (1-based), `similarity`
-        (cosine), then the photo's. Where fewer than k are allowed, all of them are given.
+        (cosine), then the photo's. Where fewer than k are allowed, all of them are given; an index
+        that looks in a part of the gallery gives what it finds there, which may be fewer.
         """
         queries = checked_queries(queries, self.index.d, k)
         allowed = self.table["there"].to_numpy(bool) & _matches(self.table, where)
