@@ -21,7 +21,9 @@ def announce(words: str) -> None:
     """Say what takes a while: in a notebook beside the rest, elsewhere on standard error, as a
     program may read what a command answers.
     """
-    print(words, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr, flush=True)
+    shell = sys.modules.get("IPython")
+    in_notebook = shell is not None and shell.get_ipython() is not None
+    print(words, file=sys.stdout if in_notebook else sys.stderr, flush=True)
 
 
 def cores() -> int:

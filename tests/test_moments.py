@@ -114,6 +114,7 @@ def test_other_pretrained_weights_begin_another_run(toys, tmp_path, monkeypatch)
     assert Run.of(recipe, toys, tmp_path / "run") == run and network
     path.unlink()  # on another machine a finished run is loaded without them
     assert Run.of(recipe, toys, tmp_path / "run") == run
+    run.claim(toys)  # which forgets nothing
     path.write_bytes(b"another")
     with pytest.raises(RunError, match="begun from other pretrained weights"):
         Run.of(recipe, toys, tmp_path / "run")

@@ -92,6 +92,9 @@ def test_the_command_is_kept_without_this_machines_folders(monkeypatch):
     typed = ["carlib", "train", "lite0_cpu", "--data=/data/cars", "--set", "plan=head:5 all:5"]
     monkeypatch.setattr("sys.argv", typed)
     assert command_line() == "carlib train lite0_cpu --data=cars --set 'plan=head:5 all:5'"
+    odd = ["carlib", "x", "--data=/data/a=b/cars", "/data/my a=b/My Cars", "/data/photo=2.jpg"]
+    monkeypatch.setattr("sys.argv", odd)
+    assert command_line() == "carlib x --data=cars 'My Cars' photo=2.jpg"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def command_line() -> str:
 
 
 def _without_folders(argument: str) -> str:
-    name, equals, value = argument.rpartition("=")
+    option = argument.startswith("--")
+    name, equals, value = argument.partition("=") if option else ("", "", argument)
     return f"{name}{equals}{_last(value)}" if any(mark in value for mark in "/\\") else argument
 
 

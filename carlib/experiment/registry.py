@@ -32,7 +32,7 @@ def get_recipe(name: str, **changes: object) -> Recipe:
 _add("cnn3", note="three convolutions, smaller than S3's", model="cnn3",
      augment="none", size=96, smoothing=0.0, optimizer="adam", lr=1e-3, weight_decay=0.0,
      schedule="constant", epochs=40, clip=0.0)  # fmt: skip
-_add("cnn4", "cnn3", note="four convolutions and batch norm, smaller than S3's", model="cnn4")
+_add("cnn4", "cnn3", note="four convolutions, smaller than S3's", model="cnn4")
 _add("cnn_advanced", "cnn3", note="S3's gray network, leak removed",
      model="cnn_advanced", grayscale=True, size=160, augment="study3", optimizer="adamw",
      weight_decay=0.01, schedule="plateau", dev=0.1, keep="best")  # fmt: skip

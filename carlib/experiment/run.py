@@ -95,7 +95,10 @@ class Run:
             if HALF_WRITTEN.match(path.name):
                 path.unlink(missing_ok=True)
         write_atomically(self.folder / "recipe.json", self.recipe.to_json())
-        write_atomically(self.folder / "data.json", json.dumps(begun_with(self.recipe, catalog)))
+        known, told = self._text("data.json", _told, {}), begun_with(self.recipe, catalog)
+        # Where the pretrained file is gone by now, which one it was is not forgotten.
+        began = {key: known[key] for key in ("weights",) if key in known}
+        write_atomically(self.folder / "data.json", json.dumps(began | told))
 
     def _text(self, name: str, parse: Callable[[str], Any], default: Any) -> Any:
         """A parsed file of the folder, the default where there is none."""

@@ -115,10 +115,10 @@ def make_metric_loss(
     With `pairs` contrastive loss compares photos that lie side by side and no others.
 
     "contrastive" (Hadsell 2006) pushes different classes `pair_margin` apart, by the square of what
-    is missing; "triplet" (Schroff
-    2015, arXiv:1503.03832) has margin .2 on semi-hard triplets; "multi_similarity" (Wang 2019,
-    arXiv:1904.06627) its own miner; "proxy_anchor" (Kim 2020, arXiv:2003.13911) a point per class;
-    "arcface" (Deng 2019, arXiv:1801.07698) a margin of 28.6 degrees.
+    is missing, with means over the pairs that are pulled and over those that are pushed; "triplet"
+    (Schroff 2015, arXiv:1503.03832) has margin .2 on semi-hard triplets; "multi_similarity" (Wang
+    2019, arXiv:1904.06627) its own miner; "proxy_anchor" (Kim 2020, arXiv:2003.13911) a point per
+    class; "arcface" (Deng 2019, arXiv:1801.07698) a margin of 28.6 degrees.
     """
     from pytorch_metric_learning import losses, miners
 

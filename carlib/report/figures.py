@@ -6,6 +6,7 @@ holds a date. A figure whose record is missing is no figure.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -119,7 +120,8 @@ def dots(
     """
     if not rows:
         return None
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.16 * len(rows)))
+    names = ["\n".join(textwrap.wrap(line[name], 26)) for line in reversed(rows)]
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.2 * len(rows)))
     for height, line in enumerate(reversed(rows)):
         if line["interval"]:
             ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
@@ -127,9 +129,9 @@ def dots(
             fill = color if color == BLUE else "white"
             legend = None if height else scores[score]
             ax.plot(line[score], height, mark, ms=4, color=color, mfc=fill, label=legend)
-    ax.set_yticks(range(len(rows)), [line[name] for line in reversed(rows)])
+    ax.set_yticks(range(len(rows)), names)
     ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
-    ax.xaxis.set_major_locator(MaxNLocator(2))  # names may leave little room
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(scores))
     return figure

@@ -45,7 +45,7 @@ class Way:
     most: int = 0
 
 
-# The last was chosen among others on classes that no result is told of: `carlib study axes`.
+# The last was chosen by classes that no result of comparing is told of: `carlib study axes`.
 WAYS = {
     "plain": Way(centered=False),
     "centered": Way(),
@@ -71,8 +71,8 @@ class Axes:
         labels: np.ndarray | None = None,
         most: int | None = None,
     ) -> Axes:
-        """Axes for points (photos, dims), `most` of them or as many as photos and dims allow; by
-        default as the way has it.
+        """Axes for points (photos, dims), `most` of them or as many as photos, dims and their
+        differences allow; by default as the way has it.
 
         `labels` (photos,) are needed for axes within classes. Points on no axes of their own keep
         all dims where there are not more photos than `most` to tell which ones matter.
@@ -114,7 +114,10 @@ def _rooted(values: np.ndarray) -> np.ndarray:
 
 
 def _principal(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Largest mean squares (count,) and the axes (dims, count) that have them, largest first."""
+    """Largest mean squares and the axes (dims, count at most) that have them, largest first.
+
+    Axes along which photos differ by rounding alone are none.
+    """
     if count < 1:
         raise RunError(f"{len(values)} photos have no axes along which they differ; give more")
     squares, axes = np.linalg.eigh(values.T @ values / max(1, len(values) - 1))
@@ -123,8 +126,8 @@ def _principal(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within(values: np.ndarray, labels: np.ndarray, count: int, power: float) -> np.ndarray:
-    """Axes (dims, count) of the differences inside of classes, divided by these variances to the
-    power; those kept along which all photos then differ most.
+    """Axes (dims, count at most) of the differences inside of classes, divided by these variances
+    to the power; those kept along which all photos then differ most.
 
     The covariance is shrunk (Ledoit 2004), as there may be fewer photos than dims.
     """

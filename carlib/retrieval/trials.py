@@ -2,7 +2,7 @@
 
 Losses look far apart where one was tuned and the others were not (Musgrave 2020, arXiv:2003.08505).
 So each gets as many trials, short ones, on most of the classes that may be learned; the rest of
-those judge them. Classes that results are told of choose nothing.
+those judge them. The classes that results of comparing are told of choose nothing.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def axes_study(
         kind="study",
         topic="axes",
         data=scored_data(asked, "unseen", len(asked)),
-        metrics={"best_recall_at_1": best["recall_at_1"], "best_auc": best["auc"]},
+        metrics={"best_recall_at_1": best["recall_at_1"], "auc_of_best": best["auc"]},
         scoring={"learned": learned, "judging": judging},
         recipe=asdict(recipe),
         extra={"rows": rows, "judging_classes": list(asked.class_names)},
