@@ -121,7 +121,7 @@ def dots(
     if not rows:
         return None
     names = ["\n".join(textwrap.wrap(line[name], 26)) for line in reversed(rows)]
-    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.2 * len(rows)))
+    figure, ax = plt.subplots(figsize=(COLUMN, 0.65 + 0.3 * len(rows)))
     for height, line in enumerate(reversed(rows)):
         if line["interval"]:
             ax.plot(line["interval"], [height, height], color=BLUE, lw=1)
