@@ -75,14 +75,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
            for key, names in (("scratch", SCRATCH), ("transfer", TRANSFER), ("earlier", EARLIER))},
         "final": final_rows(records),
         "knows_nothing": BLIND,
-        "retrieval": {key: retrieval_rows(records, key) for key in ("unseen", "same")},
-        "verification": verification_rows(records),
-        "halves": half_rows(records, retrieval_rows(records, "unseen")),
-        "headline": {
-            "unseen": with_baseline(retrieval_rows(records, "unseen")),
-            "pairs": with_baseline(verification_rows(records)),
-        },
-        "earlier_verification": verification_rows(records, earlier=True),
+        **comparing(records),
         "differences": differences(records),
         "tried": tried_rows(records),
         "time": time_rows(records),
@@ -102,6 +95,19 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
             for name in told
         },
     }  # fmt: skip
+
+
+def comparing(records: Sequence[Record]) -> dict[str, object]:
+    """What is told of finding cars, and of telling pairs apart."""
+    found = {key: retrieval_rows(records, key) for key in ("unseen", "same")}
+    pairs = verification_rows(records)
+    return {
+        "retrieval": found,
+        "verification": pairs,
+        "earlier_verification": verification_rows(records, earlier=True),
+        "halves": half_rows(records, found["unseen"]),
+        "headline": {"unseen": with_baseline(found["unseen"]), "pairs": with_baseline(pairs)},
+    }
 
 
 def titles(records: Sequence[Record]) -> dict[str, str]:

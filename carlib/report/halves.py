@@ -22,11 +22,14 @@ from carlib.retrieval.embeddings import Embeddings
 COMPARED = ("plain", "within", "softened")  # ways of `carlib.retrieval.axes`
 
 
-def hits_on_the_other_half(points: Embeddings, way: str) -> np.ndarray:
-    """For which photos the nearest other one of their half is of their class (photos,), 0 or 1."""
+def hits_by_halves(points: Embeddings, way: str, on_itself: bool = False) -> np.ndarray:
+    """For which photos the nearest other one of their half is of their class (photos,), 0 or 1: on
+    axes of the other half or, as a mistake would have it, of this very one.
+    """
     hits, even = np.empty(len(points)), points.labels % 2 == 0
     for half in (even, ~even):
-        axes = Axes.fit(points.vectors[~half], way, points.labels[~half])
+        fitted = half if on_itself else ~half
+        axes = Axes.fit(points.vectors[fitted], way, points.labels[fitted])
         scores = ranking.query_scores(axes.apply(points.select(half)))
         hits[half] = scores["recall_at_1"].fillna(0)
     return hits
@@ -43,7 +46,7 @@ def half_rows(records: Sequence[Record], rows: Sequence[Row]) -> list[Row]:
     for row in with_baseline(plain):
         outputs = read_outputs(kept[row["recipe"]][0])
         points = ranking.kept_points(outputs)
-        hits = {way: hits_on_the_other_half(points, way) for way in COMPARED}
+        hits = {way: hits_by_halves(points, way) for way in COMPARED}
         sums = {way: np.bincount(points.labels, hit) for way, hit in hits.items()}
         gain, interval = paired_difference(
             sums["softened"][None], sums["plain"][None], np.bincount(points.labels)

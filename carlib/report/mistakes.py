@@ -18,9 +18,9 @@ from carlib.experiment.outputs import Outputs, read_outputs
 from carlib.experiment.record import Record
 from carlib.experiment.resampling import pair_draws
 from carlib.experiment.tables import keeping_outputs, label_of
+from carlib.report.halves import hits_by_halves
 from carlib.report.rows import Row
 from carlib.retrieval import knn, ranking
-from carlib.retrieval.axes import Axes
 from carlib.retrieval.deciding import Decision
 from carlib.retrieval.embeddings import Embeddings
 from carlib.retrieval.ranking import kept_points
@@ -176,15 +176,7 @@ def axes_of_the_scored(seeds: Sequence[Outputs]) -> Gain | None:
     if seeds[0].about["points"]:
         return None
     points = kept_points(seeds[0])
-    even = points.labels % 2 == 0
-    ways = []
-    for swapped in (False, True):
-        hits = np.empty(len(points))
-        for half in (even, ~even):
-            fitted = half ^ swapped
-            axes = Axes.fit(points.vectors[fitted], "within", points.labels[fitted])
-            hits[half] = _found(axes.apply(points.select(half)))
-        ways.append(hits)
+    ways = [hits_by_halves(points, "within", on_itself) for on_itself in (True, False)]
     return gained(*_by_class(points.labels, *ways))
 
 
