@@ -125,7 +125,7 @@ def test_memory_that_ends_costs_smaller_pieces(toys, tmp_path, monkeypatch, caps
     whole = load_tensors(train(recipe, toys, tmp_path / "whole").last)[0]
     make_hungry(monkeypatch, 3, fail)
     pieces = load_tensors(train(recipe, toys, tmp_path / "pieces").last)[0]
-    assert "pieces of 2 photos, 4 to a step" in capsys.readouterr().out
+    assert "pieces of 2 photos, 4 to a step" in capsys.readouterr().err
     for name, tensor in whole.items():
         assert torch.allclose(tensor, pieces[f"inner.{name}"], atol=1e-5)
 

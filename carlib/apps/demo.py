@@ -125,13 +125,15 @@ def _identify_tab(demo: Demo) -> None:
         with gr.Column():
             words, bars = gr.Markdown(), gr.Label(label="guesses", num_top_classes=5)
         heat = gr.Image(label="where the network looked", **SHOWN)
-    button.click(_answering(demo.identify), photo, [bars, words, heat], **QUEUE)
+    identified = {"fn": _answering(demo.identify), "inputs": photo, "outputs": [bars, words, heat]}
+    button.click(**identified, **QUEUE)
     if files := demo.examples():
         # Not gr.Examples, which asks past the queue, where the server answers nobody.
         drawn = gr.Dataset(
             components=[photo], samples=[[file] for file in files], type="index", label="drawn cars"
         )
-        drawn.click(_answering(partial(_chosen, files)), drawn, photo, api_visibility="private")
+        chosen = _answering(partial(_chosen, files))
+        drawn.click(chosen, drawn, photo, api_visibility="private").success(**identified, **QUEUE)
 
 
 def _search_tab(demo: Demo) -> None:
