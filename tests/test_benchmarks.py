@@ -50,7 +50,7 @@ def test_showroom_rate_writes_a_record(monkeypatch):
     rate.main(["--photos", "4"])
     (record,) = load_records(kind="benchmark")
     assert record.topic == "showroom_rate"
-    assert record.metrics.keys() == {"24 px photos/s", "32 px photos/s"}
+    assert record.metrics.keys() == {"24 px photos/s", "32 px photos/s", "128 px pairs/s"}
     assert all(len(values) == 5 for values in record.extra["rates"].values())
 
 

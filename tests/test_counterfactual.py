@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import cv2
@@ -15,15 +16,24 @@ from carlib.data.masks import changed_masks
 from carlib.data.opening import open_catalog
 from carlib.errors import DataError
 from carlib.showroom import PARTS
+from carlib.showroom.car import build_mesh
 from carlib.showroom.counterfactual import (
     REMOVABLE,
     SMALLEST,
+    Shot,
     counterfactual_pairs,
     scene_pairs,
     shots,
 )
-from carlib.showroom.facelifts import FACELIFTS, STICKERS, differing_parts, draw_facelift
+from carlib.showroom.facelifts import (
+    FACELIFTS,
+    STICKERS,
+    differing_parts,
+    draw_facelift,
+    facelift_view,
+)
 from carlib.showroom.mesh import MATERIALS
+from carlib.showroom.painter import fineness
 
 WAYS = {  # of changing parts: arguments of counterfactual_pairs
     "one swapped": {},
@@ -97,6 +107,17 @@ def test_a_shot_can_lose_any_set_of_parts():
     assert not same.mask.any() and np.array_equal(same.photo, same.counter)
     with pytest.raises(DataError, match="'plate' is the same in both years"):
         shot.swapped(["plate"])
+
+
+@pytest.mark.parametrize("look", [{}, {"blur": 2, "noise": 40}, {"occluder": "person"}])
+def test_only_the_window_is_developed_anew_and_the_photo_is_the_same(look):
+    car = FACELIFTS[2]
+    for seed in range(4):
+        view = facelift_view(car, np.random.default_rng(seed))
+        shot = Shot(2, replace(view, **look), 96)
+        pair = shot.swapped(differing_parts(2))
+        mesh = build_mesh(FACELIFTS[3], fineness(96), "")
+        assert np.array_equal(pair.counter, shot.stage.develop(shot.stage.draw(mesh)))
 
 
 def test_the_ladder_covers_one_to_ten_percent_of_the_photo():

@@ -119,9 +119,11 @@ def page(browser, address):
 
 def put(page, number: int, path: str) -> None:
     """Upload a file to a field, and wait until the page shows it: then it holds the file's path."""
-    with page.expect_response(lambda answer: "/upload" in answer.url):
-        with page.expect_response(lambda answer: "/file=" in answer.url):
-            page.locator("input[type=file]").nth(number).set_input_files(path)
+    with (
+        page.expect_response(lambda answer: "/upload" in answer.url),
+        page.expect_response(lambda answer: "/file=" in answer.url),
+    ):
+        page.locator("input[type=file]").nth(number).set_input_files(path)
 
 
 def ask(page, path: str) -> None:

@@ -139,7 +139,7 @@ class Shot:
         x1, y1, x2, y2 = window
         canvas = self._bare.copy()
         canvas[y1:y2, x1:x2] = stage.draw(mesh, hidden, window)[y1:y2, x1:x2]
-        counter = stage.develop(canvas)
+        counter = stage.develop(canvas, window, self.photo)
         masks = {name: touched(self._canvas, [name], stage.scale)
                  | touched(canvas, [name], stage.scale) for name in parts}  # fmt: skip
         return counter, masks

@@ -10,7 +10,6 @@ and all that follows is integer arithmetic, so a photo is the same array on ever
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 
 import cv2
@@ -90,12 +89,29 @@ class Stage:
         high = np.clip(pixels.max(axis=0) + 2, 0, None).astype(int) * self.scale
         return int(low[0]), int(low[1]), min(int(high[0]), width), min(int(high[1]), height)
 
-    def develop(self, canvas: np.ndarray) -> np.ndarray:
-        """The photo (H, W, 3) of a canvas, into which it draws the occluder."""
-        rng = deepcopy(self.rng)  # all photos of a stage have the same occluder and noise
+    def develop(
+        self, canvas: np.ndarray, window: Window | None = None, around: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The photo (H, W, 3) of a canvas, into which it draws the occluder.
+
+        With a `window`, the photo `around` already is what it would be outside of that.
+        """
+        bits = np.random.PCG64(0)  # all photos of a stage have the same occluder and noise
+        bits.state = self.rng.bit_generator.state
+        rng = np.random.Generator(bits)
         if self.view.occluder:
             draw_occluder(canvas, self.view.occluder, self.light, rng)
-        return develop(_shrink(canvas, self.scale), self.view, rng)
+        height, width = (side // self.scale for side in canvas.shape[:2])
+        noise = _noise(self.view, (height, width), rng)
+        if window is None or self.view.blur:  # which carries a change out of the window
+            return develop(_shrink(canvas, self.scale), self.view, noise)
+        x1, y1, x2, y2 = window
+        there = np.s_[y1 // self.scale : y2 // self.scale, x1 // self.scale : x2 // self.scale]
+        photo = around.copy()
+        if photo[there].size:
+            small = _shrink(canvas[y1:y2, x1:x2], self.scale)
+            photo[there] = develop(small, self.view, noise[there])
+        return photo
 
     def parts(self, canvas: np.ndarray) -> np.ndarray:
         """Part ids (H, W) in the middles of the photo's pixels."""
@@ -156,12 +172,12 @@ def draw_faces(
     colors[:, :3] = shade(mesh, faces, view, camera, light)
     colors[:, 3] = mesh.part[faces]
     starts, stops = mesh.start[faces].tolist(), mesh.start[faces + 1].tolist()
-    screen = mesh.material[faces] == _SCREEN
+    screens = (mesh.material[faces] == _SCREEN).tolist()
     before = None
-    for i, (first, last, color) in enumerate(zip(starts, stops, colors.tolist(), strict=True)):
-        if screen[i] and before is None:
+    for first, last, color, screen in zip(starts, stops, colors.tolist(), screens, strict=True):
+        if screen and before is None:
             before = canvas[..., :3].copy()
-        elif before is not None and not screen[i]:
+        elif before is not None and not screen:
             _see_through(canvas, before)
             before = None
         cv2.fillConvexPoly(canvas, points[first:last], color, cv2.LINE_8, SHIFT)
@@ -193,19 +209,23 @@ def shade(mesh: Mesh, faces: np.ndarray, view: View, camera: Camera, light: Ligh
     return np.rint(np.clip(color, 0, 255))
 
 
-def develop(image: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
+def develop(image: np.ndarray, view: View, noise: np.ndarray) -> np.ndarray:
     """What the camera does to the light: blur, exposure, white balance, noise. Integers only."""
     work = image.astype(np.int32)
     for _ in range(view.blur):
         work = _binomial(work)
     warm = np.array([1 + 0.10 * view.warmth, 1.0, 1 - 0.10 * view.warmth])
     gain = np.rint(256 * view.exposure * warm).astype(np.int32)
-    work = (work * gain + 128) >> 8
-    if view.noise:  # the sum of four dice is bell-shaped, with a standard deviation of 148
-        shape = (4, *work.shape)
-        dice = rng.integers(0, 256, size=shape, dtype=np.uint8).astype(np.int32)
-        work += ((dice.sum(axis=0) - 510) * view.noise + 74) // 148
+    work = ((work * gain + 128) >> 8) + noise
     return np.clip(work, 0, 255).astype(np.uint8)
+
+
+def _noise(view: View, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """What the sensor adds, (H, W, 3): four dice add up to a bell, its standard deviation 148."""
+    if not view.noise:
+        return np.zeros((*shape, 3), np.int32)
+    dice = rng.integers(0, 256, size=(4, *shape, 3), dtype=np.uint8)
+    return ((dice.sum(axis=0, dtype=np.int32) - 510) * view.noise + 74) // 148
 
 
 def _facing(mesh: Mesh, camera: Camera) -> np.ndarray:
@@ -247,10 +267,8 @@ def _see_through(canvas: np.ndarray, before: np.ndarray) -> None:
 
 def _shrink(canvas: np.ndarray, scale: int) -> np.ndarray:
     """Average blocks of scale x scale pixels of the color channels."""
-    total = np.zeros((canvas.shape[0] // scale, canvas.shape[1] // scale, 3), np.uint16)
-    for row in range(scale):
-        for column in range(scale):
-            total += canvas[row::scale, column::scale, :3]
+    total = cv2.boxFilter(canvas, cv2.CV_32S, (scale, scale), anchor=(0, 0), normalize=False)
+    total = total[::scale, ::scale, :3]
     return ((total + scale * scale // 2) // (scale * scale)).astype(np.uint8)
 
 
