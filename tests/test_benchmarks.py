@@ -12,6 +12,7 @@ import pytest
 
 from carlib.data.drawn import open_showroom
 from carlib.experiment.record import load_records
+from carlib.explain.faithfulness import BLIND
 from carlib.timing import medians, memory, ratios, taking_turns
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -156,7 +157,7 @@ def test_counterfactual_compares_networks_and_measures(monkeypatch):
     ))  # fmt: skip
     networks = [network for network in bench.NETWORKS if network.name in ("untrained", "shortcut")]
     record = bench.main(
-        ["--pairs", "3", "--tuning", "2", "--cheap", "1", "--workers", "1"], networks
+        ["--pairs", "3", "--tuning", "2", "--cheap", "1", "--each", "1", "--workers", "1"], networks
     )
     rows = record.extra["rows"]
     assert len(rows) == 2 * 11 and {row["network"] for row in rows} == {"untrained", "shortcut"}
@@ -165,7 +166,9 @@ def test_counterfactual_compares_networks_and_measures(monkeypatch):
     agreement = pd.DataFrame(record.extra["agreement"])
     assert set(agreement["among"]) == {"all maps", "methods"} and (agreement["networks"] <= 2).all()
     assert agreement["correlation"].between(-1, 1).all()
-    assert {"untrained, scoring", "shortcut, training"} <= record.timing.keys()
+    ladder = pd.DataFrame(record.extra["ladder"])
+    assert set(ladder["map"]) == {*bench.LADDER, *BLIND} and ladder["pairs"].min() >= 1
+    assert record.timing["all, by the clock"] >= record.timing["shortcut, training"] > 0
     assert load_records(kind="benchmark")[0].topic == "counterfactual"
 
 

@@ -20,7 +20,7 @@ from carlib.explain.counterfactual import SLOW, explain_truth, map_makers, truth
 from carlib.explain.faithfulness import BLIND, RANDOM
 from carlib.explain.maps import METHODS
 from carlib.explain.pixel_maps import PIXEL_METHODS, pixel_maps
-from carlib.explain.questions import CLASS_NAMES, Questions
+from carlib.explain.questions import CLASS_NAMES, STEPS, Questions
 from carlib.training.loop import load_or_train
 
 SIDE = 32
@@ -213,6 +213,17 @@ def test_the_table_tells_true_maps_from_blind_ones() -> None:
     assert list(steps.index[:2]) == ["1 changed", "2 changed"]
     assert steps.loc["4% to 7%", "pairs"] == 6 and steps["pairs"].sum() == 12
     assert steps.loc["2 changed", "flips"] == 1 and np.isnan(steps.loc["over 10%", "flips"])
+
+
+def test_a_climb_has_pairs_of_every_step_and_no_more_than_it_needs() -> None:
+    climbed = Questions.climb(2, 48)
+    steps = {name: which.sum() for name, which in climbed.ladder_steps().items()}
+    assert set(steps) == {"1 changed", "2 changed", "3 changed", *STEPS}
+    assert min(steps.values()) >= 2 and len(climbed) <= 2 * len(steps)
+    first = Questions.climb(1, 48, class_names=CLASS_NAMES[:2])
+    assert set(first.classes.ravel()) == {0, 1} and len(first) <= 6
+    np.testing.assert_array_equal(first.photos, Questions.climb(
+        1, 48, class_names=CLASS_NAMES[:2]).photos)  # fmt: skip
 
 
 def test_both_photos_of_a_pair_are_shown_to_the_same_random_network() -> None:

@@ -111,8 +111,7 @@ def explain_truth(
         tuning_shares = truth.part_shares(tuning_maps, tuning.parts)
         tuned.ask(truth.removals(tuning_shares))
         thresholds[name] = truth.best_threshold(tuning_shares, tuned)
-        made = maker(questions.photos.flatten(0, 1), questions.classes.repeat(2, 0))
-        made = made.reshape(-1, 2, *made.shape[1:])
+        made = _maps_of_pairs(maker, questions)
         maps[name] = _values(made, questions, answers)
         own[name] = made[:, 0, 0]
         shares = truth.part_shares(own[name], questions.parts)
@@ -134,11 +133,31 @@ def truth_of(
 
     Raises `RunError` where it was trained on photos cut to the car: these are whole.
     """
+    return explain_truth(*_opened(checkpoint, layer), questions, tuning, methods)
+
+
+def ladder_of(
+    checkpoint: Checkpoint, questions: Questions, methods: Sequence[str] = (), layer: str = ""
+) -> list[dict[str, object]]:
+    """`Findings.ladder` of a checkpoint on pairs that need no thresholds, as `Questions.climb`'s.
+
+    Raises as `truth_of` does.
+    """
+    model, at = _opened(checkpoint, layer)
+    answers = _network_values(Asked(model.eval()), questions)
+    maps = {
+        name: _values(_maps_of_pairs(maker, questions), questions, answers)
+        for name, maker in map_makers(model, at, methods).items()
+    }
+    return Findings(answers, maps, {}, questions, {}).ladder()
+
+
+def _opened(checkpoint: Checkpoint, layer: str) -> tuple[Scorer, Layer]:
+    """A checkpoint's network and the layer of its maps; `RunError` where it sees cut photos."""
     if checkpoint.recipe.crop != "whole":
         raise RunError(f"{checkpoint.recipe.name}: sees photos cut to the car; these are whole")
     scorer = Scorer.of(checkpoint)
-    at = target_layer(scorer.network, scorer.size, scorer.channels, layer)
-    return explain_truth(scorer, at, questions, tuning, methods)
+    return scorer, target_layer(scorer.network, scorer.size, scorer.channels, layer)
 
 
 def cheap_measures(
@@ -262,6 +281,12 @@ def map_makers(
     }
     makers[RANDOM] = _of_strangers(model, at)
     return makers | {name: partial(_baseline, name) for name in BASELINES}
+
+
+def _maps_of_pairs(maker: Maker, questions: Questions) -> np.ndarray:
+    """Maps (pairs, photo | counterfactual, own | other class, side, side)."""
+    made = maker(questions.photos.flatten(0, 1), questions.classes.repeat(2, 0))
+    return made.reshape(-1, 2, *made.shape[1:])
 
 
 def _class_activation(

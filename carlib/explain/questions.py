@@ -7,9 +7,12 @@ again without some parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -27,6 +30,10 @@ from carlib.showroom.scenes import SCENES
 
 CLASS_NAMES = tuple(car.name for car in FACELIFTS)
 AREAS = (0.02, 0.04, 0.07, 0.1)  # edges of the ladder's steps, shares of the photo
+STEPS = (
+    *(f"{low:.0%} to {high:.0%}" for low, high in itertools.pairwise((0, *AREAS))),
+    f"over {AREAS[-1]:.0%}",
+)
 STREAM = 43  # keeps these photos apart from those that networks learn, whose seeds count alike
 
 
@@ -63,9 +70,45 @@ class Questions:
         classes in the order in which a model has them. Raises `RunError` where both years of no
         drawn model are among them.
         """
+        endless = _complete_pairs(side, seed, sticker, _labels(class_names))
+        return cls._of(islice(endless, count), class_names)
+
+    @classmethod
+    def climb(
+        cls,
+        each: int = 20,
+        side: int = 128,
+        seed: int = 0,
+        sticker: bool = False,
+        class_names: Sequence[str] = CLASS_NAMES,
+    ) -> Questions:
+        """As `draw`, but as many pairs as give every step of `ladder_steps` at least `each`.
+
+        Pairs are passed over whose steps have enough; after 100 · `each` steps stay as they are.
+        """
+        labels, have = _labels(class_names), Counter()
+        wanted = {*(_number_step(len(differing_parts(label))) for label in labels), *STEPS}
+        taken = []
+        for shot, pair, rng in islice(_complete_pairs(side, seed, sticker, labels), 100 * each):
+            steps = _number_step(len(pair.parts)), _area_step(pair.share)
+            if min(have[step] for step in steps) < each:
+                taken.append((shot, pair, rng))
+                have.update(steps)
+            if min(have[step] for step in wanted) >= each:
+                break
+        return cls._of(taken, class_names)
+
+    @classmethod
+    def _of(
+        cls,
+        drawn: Iterable[tuple[Shot, CounterfactualPair, np.random.Generator]],
+        class_names: Sequence[str],
+    ) -> Questions:
+        """Arrays of pairs, and for each the car before another scene."""
         taken, pairs, others = zip(
-            *_complete_pairs(count, side, seed, sticker, _labels(class_names)), strict=True
+            *((shot, pair, _elsewhere(shot, rng)) for shot, pair, rng in drawn), strict=True
         )
+        count, side = len(pairs), pairs[0].mask.shape[0]
         parts = np.zeros((count, len(REMOVABLE), side, side), bool)
         for mine, pair in zip(parts, pairs, strict=True):
             for name, mask in pair.part_masks.items():
@@ -93,12 +136,19 @@ class Questions:
 
     def ladder_steps(self) -> dict[str, np.ndarray]:
         """Pairs (pairs,) bool by how many parts differ, and by their share of the photo."""
-        area = self.causes.mean((1, 2))
-        steps = {f"{n} changed": self.number == n for n in np.unique(self.number)}
-        for low, high in zip((0, *AREAS), (*AREAS, 1), strict=True):
-            name = f"{low:.0%} to {high:.0%}" if high < 1 else f"over {low:.0%}"
-            steps[name] = (area >= low) & (area < high)
-        return steps
+        numbers = np.array([_number_step(number) for number in self.number])
+        areas = np.array([_area_step(area) for area in self.causes.mean((1, 2))])
+        steps = {name: numbers == name for name in np.unique(numbers).tolist()}
+        return steps | {name: areas == name for name in STEPS}
+
+
+def _number_step(number: int) -> str:
+    return f"{number} changed"
+
+
+def _area_step(share: float) -> str:
+    """The step of parts that take a share of the photo."""
+    return STEPS[int(np.searchsorted(AREAS, share, side="right"))]
 
 
 def _labels(class_names: Sequence[str]) -> list[int]:
@@ -110,13 +160,12 @@ def _labels(class_names: Sequence[str]) -> list[int]:
 
 
 def _complete_pairs(
-    count: int, side: int, seed: int, sticker: bool, labels: Sequence[int]
-) -> Iterator[tuple[Shot, CounterfactualPair, CounterfactualPair]]:
-    """Photos, each class in turn, the pair in which all parts that tell its years apart are
-    swapped, and one in which the scene is another; photos that do not show one of these parts are
-    passed over.
+    side: int, seed: int, sticker: bool, labels: Sequence[int]
+) -> Iterator[tuple[Shot, CounterfactualPair, np.random.Generator]]:
+    """Photos endlessly, each class in turn, with the pair in which all parts that tell its years
+    apart are swapped; photos that do not show one of these parts are passed over.
     """
-    for index in range(count):
+    for index in itertools.count():
         label = labels[index % len(labels)]
         car, rng = FACELIFTS[label], np.random.Generator(np.random.PCG64([seed, STREAM, index]))
         seen = False
@@ -124,9 +173,14 @@ def _complete_pairs(
             shot = Shot(label, facelift_view(car, rng), side, sticker=sticker)
             pair = shot.swapped(differing_parts(label))
             seen = pair.is_seen
-        scenes = [name for name in SCENES if name != shot.view.scene]
-        scene = scenes[int(rng.integers(len(scenes)))]
-        yield shot, pair, shot.elsewhere(replace(facelift_view(car, rng), scene=scene))
+        yield shot, pair, rng
+
+
+def _elsewhere(shot: Shot, rng: np.random.Generator) -> CounterfactualPair:
+    """The pair in which the scene alone is another."""
+    scenes = [name for name in SCENES if name != shot.view.scene]
+    scene = scenes[int(rng.integers(len(scenes)))]
+    return shot.elsewhere(replace(facelift_view(FACELIFTS[shot.label], rng), scene=scene))
 
 
 def _both(pair: CounterfactualPair) -> torch.Tensor:
