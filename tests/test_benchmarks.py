@@ -156,6 +156,7 @@ def test_counterfactual_compares_networks_and_measures(monkeypatch):
         photos_per_class=3, size=48, facelifts=True, sticker=1.0 if "sticker" in name else None
     ))  # fmt: skip
     networks = [network for network in bench.NETWORKS if network.name in ("untrained", "shortcut")]
+    monkeypatch.setattr(bench, "CLIMBING", ("shortcut",))
     record = bench.main(
         ["--pairs", "3", "--tuning", "2", "--cheap", "1", "--each", "1", "--workers", "1"], networks
     )
