@@ -67,6 +67,10 @@ def test_metrics_equal_those_of_scikit_learn(seed):
     assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, answers))
     assert found["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, answers))
     assert found["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, answers))
+    assert found["hamming_loss"] == pytest.approx(1 - found["accuracy"])
+    matrix = sk.confusion_matrix(labels, answers)
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    assert found["macro_jaccard"] == pytest.approx((np.diag(matrix) / union).mean())
     for average in ("macro", "weighted"):
         theirs = sk.precision_recall_fscore_support(
             labels, answers, average=average, zero_division=0

@@ -313,6 +313,11 @@ def test_k_is_chosen_without_the_photos_that_are_scored(trained) -> None:
     )
     assert record.metrics["accuracy"] == pytest.approx(row["accuracy"].iloc[0])
     assert record.metrics["accuracy"] > 0.5 and record.data["photos"] == len(queries)
+    precision, recall, f1 = (
+        record.metrics[f"macro_{key}"] for key in ("precision", "recall", "f1")
+    )
+    assert min(precision, recall) > 0.5 and f1 <= (precision + recall) / 2
+    assert record.timing.keys() == {"fit_seconds", "predict_seconds"}
 
 
 def test_a_plain_backbone_embeds_without_any_training(trained) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 from carlib.cli import app
 from carlib.errors import RunError
 from carlib.experiment.outputs import Outputs, in_bytes
-from carlib.experiment.record import Record
+from carlib.experiment.record import Record, load_records
 from carlib.experiment.registry import RECIPES, quick
 from carlib.experiment.tables import evaluations
 from carlib.paths import outputs_of, results_root
+from carlib.report.answers import label_rows
 from carlib.report.cost import progress, time_rows
 from carlib.report.differences import differences
 from carlib.report.intervals import difference, with_outputs
@@ -224,3 +226,19 @@ def test_a_difference_of_pairs_draws_classes_as_their_own_intervals_do() -> None
     assert difference([sharp], [sharp], "hard_auc")["interval"] == [0, 0]
     own = difference([sharp], [replace(blurred, outputs="", outputs_file=b"")], "hard_auc")
     assert own["interval"] != told["interval"]
+
+
+def test_measures_of_s2_are_computed_from_the_kept_logits(monkeypatch) -> None:
+    seeds = [kept("lite0_frozen", 0, [*range(30)]), kept("lite0_frozen", 1, [*range(48)])]
+    metrics = {"macro_f1": 0.4, "weighted_f1": 0.4}
+    seeds = [replace(seed, metrics=seed.metrics | metrics) for seed in seeds]
+    (row,) = label_rows(seeds)
+    assert row["accuracy"] == pytest.approx(0.65) and row["hamming_loss"] == pytest.approx(0.35)
+    assert row["kappa"] == pytest.approx((0.0 + 0.6) / 2)
+    committed = Path(__file__).parents[1] / "data" / "results"
+    monkeypatch.setenv("CARLIB_RESULTS", str(committed))
+    rows = label_rows(load_records(committed))
+    assert len(rows) >= 3
+    for row in rows:
+        assert row["hamming_loss"] == pytest.approx(1 - row["accuracy"], abs=2e-5)
+        assert 0 < row["macro_jaccard"] < row["macro_f1"] and row["kappa"] <= row["accuracy"]

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from sklearn.metrics import (
     classification_report,
     cohen_kappa_score,
+    hamming_loss,
+    jaccard_score,
     matthews_corrcoef,
 )
 
@@ -136,10 +138,7 @@ def score(logits: torch.Tensor, labels: np.ndarray, classes: pd.DataFrame, seed:
     report = classification_report(labels, answers, output_dict=True, zero_division=0)
     metrics: dict[str, Any] = {
         "loss": float(F.cross_entropy(logits, torch.from_numpy(labels))),
-        # Undefined (not a number) when there is but one class: then no better than chance.
-        "kappa": float(np.nan_to_num(cohen_kappa_score(labels, answers))),
-        "mcc": float(matthews_corrcoef(labels, answers)),
-    }
+    } | label_scores(labels, answers)
     for key in ("precision", "recall", "f1-score"):
         metrics[f"weighted_{key.replace('-score', '')}"] = float(report["weighted avg"][key])
     hits = {"accuracy": ranks < 1, "top3": ranks < 3, "top5": ranks < 5}
@@ -155,6 +154,17 @@ def score(logits: torch.Tensor, labels: np.ndarray, classes: pd.DataFrame, seed:
     _with_interval(metrics, "macro_recall", recalled)
     metrics["balanced_accuracy"] = metrics["macro_recall"]
     return metrics
+
+
+def label_scores(labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Measures of answers (photos,) that study S2 reported beside accuracy and F1."""
+    return {
+        # Undefined (not a number) when there is but one class: then no better than chance.
+        "kappa": float(np.nan_to_num(cohen_kappa_score(labels, answers))),
+        "mcc": float(matthews_corrcoef(labels, answers)),
+        "hamming_loss": float(hamming_loss(labels, answers)),
+        "macro_jaccard": float(jaccard_score(labels, answers, average="macro", zero_division=0)),
+    }
 
 
 def attribute_hits(labels: np.ndarray, answers: np.ndarray, classes: pd.DataFrame) -> dict:

@@ -30,6 +30,7 @@ from carlib.experiment.tables import (
 )
 from carlib.explain.faithfulness import BLIND
 from carlib.models.networks import count_parameters
+from carlib.report.answers import label_rows
 from carlib.report.cost import TARGETS, time_rows
 from carlib.report.differences import differences
 from carlib.report.figures import FIGURES
@@ -78,6 +79,7 @@ def facts(root: Path, records: Sequence[Record]) -> dict:
         **comparing(records),
         "differences": differences(records),
         "tried": tried_rows(records),
+        "label_scores": label_rows(records),
         "time": time_rows(records),
         "targets": TARGETS,
         "mistakes": mistake_rows(records),

@@ -17,16 +17,16 @@ import numpy as np
 from toys import by_class, toy_catalog, toy_recipe
 
 KINDS = {
-    1: "one way from bytes to pixels",
-    2: "only regular files of bounded size",
-    3: "nothing dropped in silence",
+    1: "pictures of every format, depth and shape",
+    2: "pipes, devices, links, giant files",
+    3: "photos and folders nobody is told of",
     4: "options and recipe fields",
-    5: "names are not paths",
-    6: "numbers that are none",
+    5: "names that climb out of folders",
+    6: "values that are not numbers",
     7: "foreign or damaged files",
-    8: "disk and folders",
+    8: "full disks and locked folders",
     9: "unlabelled and small sets",
-    10: "a net",
+    10: "errors nobody foresaw",
 }
 NET = "unexpected error"  # what the command line says when only its last net was left
 
