@@ -17,7 +17,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -38,8 +38,11 @@ from carlib.explain.questions import Questions
 from carlib.training.loop import load_or_train
 
 AIM = 600.0  # seconds on two cores
-LADDER = ["Grad-CAM", "Eigen-CAM", "Gradient", "Occlusion"]  # the kinds of map asked on its steps
-CLIMBING = ("scratch, seed 0", "fine-tuned")  # the networks that are: many pairs, so not all
+CAMS = ["Grad-CAM", "Eigen-CAM", "Gradient"]
+LADDERS = {  # many pairs: two networks, and the slowest method for the faster of them alone
+    "scratch, seed 0": [*CAMS, "Occlusion"], "fine-tuned": CAMS,
+}  # fmt: skip
+asked_pairs = cache(Questions.draw)  # the networks of a process share the photos of a size
 TRUE = ("contrastivity", "correctness", "single_deletion")
 
 
@@ -55,13 +58,13 @@ class Network(NamedTuple):
 
 NETWORKS = (
     Network("scratch, seed 0", "fronts"),
-    Network("scratch, wider", "fronts_half"),
-    Network("untrained", "fronts", 0, ""),
     Network("fine-tuned", "fronts_lite0"),
+    Network("scratch, wider", "fronts_half"),
     Network("shortcut", "fronts", 0, "shortcut", True),
-    Network("scratch, seed 0, with stickers", "fronts", stickers=True),
     Network("scratch, seed 1", "fronts", 1),
     Network("scratch, seed 2", "fronts", 2),
+    Network("scratch, seed 0, with stickers", "fronts", stickers=True),  # trained before
+    Network("untrained", "fronts", 0, ""),
 )
 
 
@@ -80,7 +83,7 @@ def main(arguments: list[str] | None = None, networks: Sequence[Network] = NETWO
     ask = partial(scored, options)
     if options.workers > 1:
         with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-            found = list(pool.map(ask, networks))
+            found = list(pool.map(ask, networks))  # those that take long come first
     else:
         found = [ask(network) for network in networks]
     record = made_record(options, found, [network.recipe for network in networks])
@@ -94,16 +97,16 @@ def scored(options: argparse.Namespace, network: Network) -> dict[str, Any]:
     started = time.process_time()
     checkpoint = trained(network, options)
     learned, side = time.process_time(), checkpoint.recipe.scored_size
-    pairs = Questions.draw(options.pairs, side, sticker=network.stickers)
-    tuning = Questions.draw(options.tuning, side, TUNING, network.stickers)
+    pairs = asked_pairs(options.pairs, side, sticker=network.stickers)
+    tuning = asked_pairs(options.tuning, side, TUNING, network.stickers)
     findings = truth_of(checkpoint, pairs, tuning)
     measures.ROAD_SHARES = [50]  # of three, each of which takes as long as all other measures
     cheap = cheap_measures(Scorer.of(checkpoint), findings, options.cheap)
     by_map = {row["map"]: row for row in cheap.to_dict("records")}
     about = {"network": network.name}
     ladder = []
-    if network.name in CLIMBING:
-        ladder = ladder_of(checkpoint, Questions.climb(options.each, side), LADDER)
+    if kinds := LADDERS.get(network.name):
+        ladder = ladder_of(checkpoint, Questions.climb(options.each, side), kinds)
     return {
         "rows": [about | row | by_map[row["map"]] for row in findings.rows()],
         "ladder": [about | row for row in ladder],

@@ -21,6 +21,8 @@ from carlib.evaluation.evaluate import VIEWS, evaluate, evaluate_views, logits_o
 from carlib.evaluation.metrics import (
     answers_of,
     attribute_hits,
+    bootstrap,
+    bootstrap_mean,
     confused_pairs,
     group_accuracy,
     per_class,
@@ -57,6 +59,17 @@ def problem(count: int = 200, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
     labels = generator.choice(6, count, p=[0.4, 0.2, 0.15, 0.1, 0.1, 0.05])
     logits = generator.normal(size=(count, 6)) + 1.5 * np.eye(6)[labels]
     return torch.from_numpy(logits).float(), labels
+
+
+@pytest.mark.parametrize("count", [1, 7, 750, 5000])
+def test_a_bootstrap_of_the_mean_draws_as_any_other(count) -> None:
+    values = np.random.default_rng(count).random(count)
+    (value, draws), found = (
+        bootstrap(count, lambda at: values[at].mean(), 3),
+        bootstrap_mean(values, 3),
+    )
+    assert found[0] == pytest.approx(value)
+    np.testing.assert_allclose(found[1], draws, rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))

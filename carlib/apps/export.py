@@ -24,7 +24,7 @@ from carlib.data.catalog import Catalog
 from carlib.data.store import PhotoStore
 from carlib.errors import RunError, optional
 from carlib.evaluation.evaluate import scored_data, scoring_of
-from carlib.evaluation.metrics import bootstrap, interval
+from carlib.evaluation.metrics import bootstrap_mean, interval
 from carlib.evaluation.scorer import Scorer, scoring_photos
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
@@ -224,7 +224,7 @@ def _way_rows(
     rows = []
     for name in ways:
         gained = right[name] - right["onnx"]
-        change, draws = bootstrap(len(gained), lambda drawn, gained=gained: gained[drawn].mean())
+        change, draws = bootstrap_mean(gained)
         rows.append({
             "way": name, "bytes": sizes[name], "accuracy": float(right[name].mean()),
             "change": float(change), "change_interval": interval(draws),

@@ -144,7 +144,7 @@ def score(logits: torch.Tensor, labels: np.ndarray, classes: pd.DataFrame, seed:
     hits = {"accuracy": ranks < 1, "top3": ranks < 3, "top5": ranks < 5}
     hits |= attribute_hits(labels, answers, classes)
     for name, hit in hits.items():
-        _with_interval(metrics, name, bootstrap(len(hit), lambda rows, h=hit: h[rows].mean(), seed))
+        _with_interval(metrics, name, bootstrap_mean(hit, seed))
 
     def macro(rows: np.ndarray) -> tuple[float, float, float]:
         return macro_scores(confusion(labels[rows], answers[rows], logits.shape[1]))
@@ -202,6 +202,17 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     draws = [statistic(generator.integers(0, count, count)) for _ in range(resamples)]
     return statistic(np.arange(count)), np.asarray(draws)
+
+
+def bootstrap_mean(
+    values: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, np.ndarray]:
+    """`bootstrap` of the mean of values (rows,): the same draws, many of them at once."""
+    generator, count = np.random.default_rng(seed), len(values)
+    at_once = max(1, 2**20 // max(count, 1))
+    sizes = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    draws = [values[generator.integers(0, count, (size, count))].mean(1) for size in sizes]
+    return float(values.mean()), np.concatenate(draws)
 
 
 def _with_interval(metrics: dict, name: str, bootstrapped: tuple) -> None:

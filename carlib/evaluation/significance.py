@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from carlib.errors import RunError
-from carlib.evaluation.metrics import RESAMPLES, bootstrap, interval
+from carlib.evaluation.metrics import RESAMPLES, bootstrap_mean, interval
 from carlib.experiment.resampling import class_draws
 
 # --- means over seeds ---------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def mcnemar(
         raise RunError(f"labels and answers must be of the same photos, at least one; not {shapes}")
     gain = (b == labels).astype(int) - (a == labels).astype(int)
     only_a, only_b = int((gain < 0).sum()), int((gain > 0).sum())
-    difference, draws = bootstrap(len(gain), lambda rows: gain[rows].mean(), seed)
+    difference, draws = bootstrap_mean(gain, seed)
     discordant = only_a + only_b
     return {
         "only_a_right": only_a,

@@ -150,7 +150,7 @@ _add("fronts", note="two fronts of a drawn car, from scratch",
      model="simple_resnet_quarter", augment="light", store_size=112, smoothing=0.05, lr=3e-3,
      epochs=20, batch_size=32, eval_every=4)  # fmt: skip
 _add("fronts_half", "fronts", note="two fronts, from scratch, twice as wide",
-     model="simple_resnet_half", epochs=8, eval_every=2)  # fmt: skip
+     model="simple_resnet_half", epochs=10, eval_every=2)  # fmt: skip
 _add("fronts_lite0", "fronts", note="two fronts, fine-tuned", model="efficientnet_lite0",
      weights="pretrained", statistics="model", lr=1e-3, epochs=6, eval_every=2)  # fmt: skip
 _add("lite0_frozen", note="ours, frozen body, linear layer",

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 
 from carlib.errors import RunError
-from carlib.evaluation.metrics import bootstrap, interval
+from carlib.evaluation.metrics import bootstrap_mean, interval
 from carlib.evaluation.scorer import Scorer
 from carlib.seeding import drawing_from
 
@@ -171,7 +171,7 @@ def ahead_of(blind: Sequence[str], values: Values) -> list[dict[str, object]]:
 
 def with_interval(name: str, values: np.ndarray) -> dict[str, object]:
     """The mean of values (photos,) and its 95 % interval by bootstrap over the photos."""
-    mean, draws = bootstrap(len(values), lambda rows: values[rows].mean())
+    mean, draws = bootstrap_mean(values)
     return {name: float(mean), f"{name}_interval": interval(draws)}
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from carlib.evaluation.metrics import bootstrap, interval
+from carlib.evaluation.metrics import bootstrap_mean, interval
 from carlib.explain.measures import energy_inside, rank_correlation, with_interval
 
 THRESHOLDS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -191,6 +191,6 @@ def agreement(
                 for _, of in rows.dropna(subset=[measure, truth]).groupby("network")
             ])  # fmt: skip
             row = {"measure": measure, "truth": truth, "networks": len(each)}
-            mean, draws = bootstrap(len(each), lambda drawn, each=each: each[drawn].mean(), seed)
+            mean, draws = bootstrap_mean(each, seed)
             found.append(row | {"correlation": mean, "correlation_interval": interval(draws)})
     return pd.DataFrame(found).sort_values(["truth", "correlation"], ascending=[True, False])

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from carlib.data.catalog import Catalog
 from carlib.errors import RunError
 from carlib.evaluation.evaluate import scored_data, scoring_of
-from carlib.evaluation.metrics import bootstrap, confusion, interval, macro_scores
+from carlib.evaluation.metrics import bootstrap_mean, confusion, interval, macro_scores
 from carlib.experiment.checkpoint import Checkpoint
 from carlib.experiment.host import command_line
 from carlib.experiment.record import Record
@@ -155,7 +155,7 @@ def knn_record(
     answers = voters.predict(queries.vectors)
     predicted = time.perf_counter()
     right = answers == queries.labels
-    value, draws = bootstrap(len(right), lambda rows: right[rows].mean())
+    value, draws = bootstrap_mean(right)
     macro = macro_scores(confusion(queries.labels, answers, catalog.num_classes))
     named = ("macro_precision", "macro_recall", "macro_f1")
     return Record(
