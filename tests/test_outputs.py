@@ -293,6 +293,9 @@ def test_same_class_retrieval_keeps_queries_and_gallery(toys) -> None:
     assert plain(ranking.computed(outputs)["metrics"]) == plain(same.metrics)
 
 
+YOUNGER = {"hamming_loss", "macro_jaccard"}  # measures that are scored since some records were made
+
+
 @pytest.mark.parametrize("kept", KEPT, ids=lambda record: record.name)
 def test_a_committed_record_is_computed_again_from_its_outputs(kept) -> None:
     """To the sixth digit, which the order of a sum may turn on another processor.
@@ -303,7 +306,7 @@ def test_a_committed_record_is_computed_again_from_its_outputs(kept) -> None:
     outputs = read_outputs(kept, RESULTS)
     found = plain(COMPUTED[kept.kind](outputs))
     one = 1 / len(outputs.table) if kept.kind == "retrieval" else 0
-    assert found["metrics"].keys() == kept.metrics.keys()
+    assert found["metrics"].keys() - kept.metrics.keys() <= YOUNGER
     for name, value in kept.metrics.items():
         assert found["metrics"][name] == pytest.approx(value, rel=2e-5, abs=max(one, 2e-6)), name
     assert [row["class"] for row in found["per_class"]] == [row["class"] for row in kept.per_class]
