@@ -79,7 +79,6 @@ class Questions:
         each: int = 20,
         side: int = 128,
         seed: int = 0,
-        sticker: bool = False,
         class_names: Sequence[str] = CLASS_NAMES,
     ) -> Questions:
         """As `draw`, but as many pairs as give every step of `ladder_steps` at least `each`.
@@ -89,7 +88,7 @@ class Questions:
         labels, have = _labels(class_names), Counter()
         wanted = {*(_number_step(len(differing_parts(label))) for label in labels), *STEPS}
         taken = []
-        for shot, pair, rng in islice(_complete_pairs(side, seed, sticker, labels), 100 * each):
+        for shot, pair, rng in islice(_complete_pairs(side, seed, False, labels), 100 * each):
             steps = _number_step(len(pair.parts)), _area_step(pair.share)
             if min(have[step] for step in steps) < each:
                 taken.append((shot, pair, rng))

@@ -6,11 +6,13 @@ maps, masks and answers as arrays; each measure gives one value per pair, NaN wh
 asked. `carlib.explain.counterfactual` makes the arrays.
 
 Sources: target sensitivity (here `contrastivity`), single deletion, preservation and deletion
-check and distractibility as FunnyBirds has them (Hesse 2023, arXiv:2308.06248), with three changes:
-the threshold of the checks comes from train pairs, a tie counts one half, and correlations are not
-rescaled to 0…1. That measures of maps disagree with each other and with known truths was shown
-before: Tomsett 2020 (arXiv:1912.01451), Gevaert 2022 (arXiv:2202.12270), Brandt 2023
-(arXiv:2308.03161), Hedström 2023 (arXiv:2302.07265).
+check, after FunnyBirds (Hesse 2023, arXiv:2308.06248) with changes. The two classes are those of a
+pair, not of one photo; shares stand in the place of sums, and parts are not widened; train pairs
+choose the threshold of the checks, by these two alone; a tie counts one half; correlations are not
+rescaled to 0…1. `undistracted` is not its distractibility, which counts irrelevant parts. That
+measures of maps disagree with each other and with known truths was shown before: Tomsett 2020
+(arXiv:1912.01451), Gevaert 2022 (arXiv:2202.12270), Brandt 2023 (arXiv:2308.03161), Hedström 2023
+(arXiv:2302.07265).
 """
 
 from __future__ import annotations
